@@ -1,0 +1,47 @@
+// Package delivery is what a subscriber with lanes and the router tell each
+// other about one message, beside watermill's ack and nack: where it stands in
+// the log, how often it was tried, and how long its lane shall sleep.
+package delivery
+
+import (
+	"context"
+	"time"
+
+	"github.com/tidings-bus/tidings/event"
+)
+
+// Delivery belongs to one message for as long as it is unfinished: the same
+// value comes with every attempt. One goroutine at a time uses it: the
+// subscriber before it hands the message out and after its ack or nack, the
+// router in between.
+type Delivery struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Time      time.Time // the record's timestamp
+	Record    event.KafkaRecord
+
+	// Attempt counts the hand-outs of this message, from 1.
+	Attempt int
+
+	// RetryIn is set by the router before a nack: how long the lane sleeps
+	// before the next attempt. Zero: the subscriber's own default.
+	RetryIn time.Duration
+
+	// State is the router's, kept between attempts: which handlers have finished.
+	State any
+}
+
+type contextKey struct{}
+
+// NewContext returns a context that carries d.
+func NewContext(ctx context.Context, d *Delivery) context.Context {
+	return context.WithValue(ctx, contextKey{}, d)
+}
+
+// FromContext returns the delivery of the message whose context this is, or nil
+// when its subscriber has no lanes.
+func FromContext(ctx context.Context) *Delivery {
+	d, _ := ctx.Value(contextKey{}).(*Delivery)
+	return d
+}
