@@ -1,0 +1,2 @@
+// Package subscriber reads Kafka into watermill with key lanes.
+package subscriber
