@@ -23,6 +23,8 @@ type Handler interface {
 type Binding struct {
 	Group   string
 	Catalog *event.Catalog
+	// Epoch tells fresh starts of a handler apart; zero is the first.
+	Epoch int
 }
 
 // Bound is a handler in its group.
@@ -30,12 +32,22 @@ type Bound interface {
 	Name() string
 	// Type is the wire name of the events it takes.
 	Type() string
-	// Timeout bounds one attempt; zero: none.
+	// Timeout bounds one attempt; zero: none. Handle enforces it on the
+	// handler's context; time spent waiting for the key's row is not counted.
+	// The caller uses it to tell a handler that ignores its context.
 	Timeout() time.Duration
+	// Delay returns how long to wait after the attempt-th failed attempt (from
+	// 1) before the next, with jitter. Spent reports that it was the last one.
+	Delay(attempt int) (d time.Duration, spent bool)
 	// Handle applies one event. The payload is decoded by the caller, once for
 	// all handlers of the type. It returns when the effect is committed.
+	//
+	// Errors that steer the caller are found by errors.As: *RetryAfterError and
+	// *RejectError. One that wraps inbox.ErrNotAdmitted was no attempt: the
+	// handler's function did not run. A panic of the function passes through,
+	// after its transaction was rolled back.
 	Handle(ctx context.Context, c Call) (inbox.Answer, error)
-	// Inboxes returns the inbox whose upkeep the handler needs, or nil.
+	// Inbox returns the inbox whose upkeep the handler needs, or nil.
 	Inbox() inbox.Keeper
 }
 

@@ -1,12 +1,21 @@
-// Package inbox is the processed-ID table seen by handlers: the seam that a
-// database driver fills. See pgxinbox (pgx.Tx) and sqlinbox (*sql.Tx).
 package inbox
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 )
+
+// ErrCommitUnknown is wrapped by the error of an Apply whose COMMIT was sent
+// and not answered: the effect may or may not be there. Asking again settles
+// it: an effect that was committed is answered with Duplicate.
+var ErrCommitUnknown = errors.New("commit in doubt")
+
+// ErrNotAdmitted is wrapped by an error that came before the effect was tried:
+// the database was away, or ctx ended while another member held the key. It
+// says nothing about the handler and is no attempt of it.
+var ErrNotAdmitted = errors.New("not admitted")
 
 // Handler is whose state the inbox keeps: a handler of a group, in one epoch.
 // A new epoch is a fresh start: replay and rebuild use it.
@@ -48,6 +57,22 @@ const (
 	Late                        // its ID is unknown but its sequence is not above the last applied: disorder
 )
 
+// String names the answer: "fresh", "duplicate", "parked" or "late".
+func (a Answer) String() string {
+	switch a {
+	case Fresh:
+		return "fresh"
+	case Duplicate:
+		return "duplicate"
+	case Parked:
+		return "parked"
+	case Late:
+		return "late"
+	default:
+		return "no answer"
+	}
+}
+
 // Inbox admits events and runs their effects, in one database, by one kind of
 // transaction.
 type Inbox[Tx any] interface {
@@ -55,9 +80,23 @@ type Inbox[Tx any] interface {
 	// Apply begins a transaction, admits a, runs effect when the answer is
 	// Fresh, and commits. Effect and inbox row commit together or not at all.
 	// The key's row is locked from admission to commit, so effects of one key
-	// are serial across members. It blocks while another member holds the key.
-	// A lost reply to COMMIT returns an error that wraps ErrCommitUnknown.
+	// are serial across members. It blocks while another member holds the key,
+	// until ctx ends. Errors wrap ErrNotAdmitted when effect was not called,
+	// ErrCommitUnknown when the reply to COMMIT was lost; effect's own error is
+	// returned as it is, after the rollback. A panic of effect rolls back and
+	// goes on. Effect must not end the transaction itself.
 	Apply(ctx context.Context, a Admission, effect func(ctx context.Context, tx Tx) error) (Answer, error)
+}
+
+// Ledger remembers events whose effects are elsewhere: the inbox row follows
+// the effect. What crashes in between repeats the effect.
+type Ledger interface {
+	Keeper
+	// Look answers as Apply would, and changes nothing.
+	Look(ctx context.Context, a Admission) (Answer, error)
+	// Record writes the row of an event whose effect happened, whatever Look
+	// would answer now. Recording twice is no error.
+	Record(ctx context.Context, a Admission) error
 }
 
 // Keeper is what the router does with an inbox besides applying events.
@@ -65,7 +104,8 @@ type Keeper interface {
 	// ID tells databases apart: two handlers' inboxes with the same ID are kept once.
 	ID() string
 	// Check fails when the schema is missing, newer than this binary allows,
-	// or not in the database that the transactions run in.
+	// or not in the database that the transactions run in. The text says what
+	// to do.
 	Check(ctx context.Context) error
 	// Keep makes partitions ahead and drops what is past retention, until ctx
 	// ends. Safe when several members run it at once. Blocks.

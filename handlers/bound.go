@@ -1,0 +1,123 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/tidings-bus/tidings/event"
+	"github.com/tidings-bus/tidings/handlers/inbox"
+)
+
+// maxName bounds handler and group names: they are columns of an index.
+const maxName = 200
+
+// bound is what every kind of bound handler has.
+type bound struct {
+	name     string
+	typ      string
+	owner    inbox.Handler
+	settings Settings
+}
+
+func (h *bound) Name() string           { return h.name }
+func (h *bound) Type() string           { return h.typ }
+func (h *bound) Timeout() time.Duration { return h.settings.timeout() }
+
+func (h *bound) Delay(attempt int) (d time.Duration, spent bool) { return h.settings.delay(attempt) }
+
+// bind checks what all handlers have in common and resolves T.
+func bind[T any](name string, noFunc bool, s Settings, b Binding) (bound, error) {
+	if err := checkName("handler name", name); err != nil {
+		return bound{}, fmt.Errorf("bind handler %q: %w", name, err)
+	}
+	if err := checkName("group", b.Group); err != nil {
+		return bound{}, fmt.Errorf("bind handler %q: %w", name, err)
+	}
+	if noFunc {
+		return bound{}, fmt.Errorf("bind handler %q: its function is nil", name)
+	}
+	if b.Epoch < 0 {
+		return bound{}, fmt.Errorf("bind handler %q: epoch %d is negative; the first is 0", name, b.Epoch)
+	}
+	if err := s.validate(); err != nil {
+		return bound{}, fmt.Errorf("bind handler %q: settings: %w", name, err)
+	}
+	if b.Catalog == nil {
+		return bound{}, fmt.Errorf("bind handler %q: no catalog; give the router the event.Catalog that %s is registered in", name, goType[T]())
+	}
+	typ, err := typeName[T](b.Catalog)
+	if err != nil {
+		return bound{}, fmt.Errorf("bind handler %q: it takes %[2]s, which is not in the catalog; register it: event.Register[%[2]s](catalog, name, version): %[3]w", name, goType[T](), err)
+	}
+	return bound{
+		name:     name,
+		typ:      typ,
+		owner:    inbox.Handler{Group: b.Group, Name: name, Epoch: b.Epoch},
+		settings: s,
+	}, nil
+}
+
+// attempt returns the context of one attempt at c.
+func (h *bound) attempt(ctx context.Context, c Call) (context.Context, context.CancelFunc) {
+	ctx = context.WithValue(event.WithCause(ctx, c.Event), attemptKey{}, c.Attempt)
+	if d := h.settings.timeout(); d > 0 {
+		return context.WithTimeoutCause(ctx, d, fmt.Errorf("handler %q: attempt %d took longer than its timeout of %v: %w", h.name, c.Attempt, d, context.DeadlineExceeded))
+	}
+	return context.WithCancel(ctx)
+}
+
+func (h *bound) admission(c Call) inbox.Admission {
+	agg := c.Event.Aggregate()
+	return inbox.Admission{
+		Handler:       h.owner,
+		Place:         c.Place,
+		Attempt:       c.Attempt,
+		EventID:       c.Event.ID(),
+		Source:        c.Event.Source(),
+		AggregateType: agg.Type,
+		AggregateID:   agg.ID,
+		Sequence:      c.Event.Sequence(),
+	}
+}
+
+// typed returns c's event with its payload as a T.
+func typed[T any](name string, c Call) (event.Of[T], error) {
+	payload, ok := c.Payload.(T)
+	if !ok {
+		return event.Of[T]{}, fmt.Errorf("handler %q takes %s, but event %s of type %q was decoded as %T: the type is registered differently than when the handler was bound",
+			name, goType[T](), c.Event.ID(), c.Event.Type(), c.Payload)
+	}
+	return event.Of[T]{Event: c.Event, Payload: payload}, nil
+}
+
+func checkName(what, name string) error {
+	switch {
+	case name == "":
+		return errors.New(what + " is empty")
+	case len(name) > maxName:
+		return fmt.Errorf("%s is %d bytes long; the limit is %d", what, len(name), maxName)
+	}
+	if i := strings.IndexFunc(name, func(r rune) bool { return !nameRune(r) }); i >= 0 {
+		return fmt.Errorf("%s %q has a character at byte %d that is not a letter, a digit or one of - _ . / :", what, name, i)
+	}
+	return nil
+}
+
+func nameRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:", r)
+}
+
+func goType[T any]() string { return reflect.TypeFor[T]().String() }
+
+// isNil reports a nil interface, or a nil pointer in one.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
+}

@@ -1,0 +1,22 @@
+// Package handlers turns typed functions into handlers of events.
+//
+// What is promised:
+//
+//   - On: at least once. The function may run again for an event after a crash
+//     or an error; the event's ID is the idempotency key. With Remember, events
+//     whose effect is known to have happened are not handed out again: the inbox
+//     row follows the effect.
+//   - InTx: once in effect. The function's writes through its transaction and
+//     the inbox row commit together or not at all. What it does elsewhere (an
+//     HTTP call) is at least once.
+//   - Order: for one key, a handler first applies events in the log's order.
+//     InTx handlers are one at a time per key across all members; plain ones may
+//     overlap with an attempt that outlived its deadline in another member.
+//   - The function's context ends with the attempt's timeout and carries the
+//     event as the cause of events made with it (event.CauseFrom), and the
+//     attempt's number (Attempt).
+//
+// A function steers what happens next by its error: nil finishes the event,
+// RetryAfter waits, Reject gives up at once, any other error is tried again by
+// the handler's Settings. Timeouts cover the function, not the wait for the key.
+package handlers

@@ -1,0 +1,129 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tidings-bus/tidings/event"
+	"github.com/tidings-bus/tidings/handlers/inbox"
+)
+
+// Plain is a handler without a transaction of ours: made by On.
+type Plain[T any] struct {
+	name     string
+	fn       func(ctx context.Context, e event.Of[T]) error
+	box      inbox.Ledger
+	remember bool
+	settings Settings
+}
+
+// On makes a handler of events whose payload is a T, by at least once
+// delivery: fn may see an event again, e.ID() is the idempotency key. Mistakes
+// in the arguments are reported by Bind, at start.
+func On[T any](name string, fn func(ctx context.Context, e event.Of[T]) error) Plain[T] {
+	return Plain[T]{name: name, fn: fn}
+}
+
+// With returns the handler with other settings.
+func (h Plain[T]) With(s Settings) Plain[T] {
+	h.settings = s
+	return h
+}
+
+// Remember returns the handler with an inbox: an event whose effect happened
+// is recorded after it, and not handed out again. A crash between the two
+// repeats the effect (I4, plain). It also keeps late events from being applied.
+func (h Plain[T]) Remember(box inbox.Ledger) Plain[T] {
+	h.box, h.remember = box, true
+	return h
+}
+
+// Name returns the handler's name.
+func (h Plain[T]) Name() string { return h.name }
+
+// Bind implements Handler.
+func (h Plain[T]) Bind(ctx context.Context, b Binding) (Bound, error) {
+	base, err := bind[T](h.name, h.fn == nil, h.settings, b)
+	if err != nil {
+		return nil, err
+	}
+	bound := &boundPlain[T]{bound: base, fn: h.fn}
+	if !h.remember {
+		return bound, nil
+	}
+	if isNil(h.box) {
+		return nil, fmt.Errorf("bind handler %q: Remember got no inbox; make one with pgxinbox.New or sqlinbox.New", h.name)
+	}
+	if err := h.box.Check(ctx); err != nil {
+		return nil, fmt.Errorf("bind handler %q: check its inbox: %w", h.name, err)
+	}
+	return &boundRemembering[T]{boundPlain: *bound, box: h.box}, nil
+}
+
+type boundPlain[T any] struct {
+	bound
+
+	fn func(ctx context.Context, e event.Of[T]) error
+}
+
+// Handle implements Bound.
+func (h *boundPlain[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error) {
+	e, err := typed[T](h.name, c)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := h.attempt(ctx, c)
+	defer cancel()
+	if err := h.fn(ctx, e); err != nil {
+		return 0, err
+	}
+	return inbox.Fresh, nil
+}
+
+// Inbox implements Bound.
+func (h *boundPlain[T]) Inbox() inbox.Keeper { return nil }
+
+type boundRemembering[T any] struct {
+	boundPlain[T]
+
+	box inbox.Ledger
+}
+
+// Handle implements Bound.
+func (h *boundRemembering[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error) {
+	a := h.admission(c)
+	answer, err := h.box.Look(ctx, a)
+	if err != nil || answer != inbox.Fresh {
+		return answer, err
+	}
+	if answer, err = h.boundPlain.Handle(ctx, c); err != nil {
+		return answer, err
+	}
+	if err := h.box.Record(ctx, a); err != nil {
+		return 0, &UnrecordedError{Handler: h.name, Err: err}
+	}
+	return inbox.Fresh, nil
+}
+
+// Inbox implements Bound.
+func (h *boundRemembering[T]) Inbox() inbox.Keeper { return h.box }
+
+// UnrecordedError says that the effect of a remembering plain handler happened
+// and its inbox row could not be written: the next attempt repeats the effect.
+type UnrecordedError struct {
+	Handler string
+	Err     error
+}
+
+func (e *UnrecordedError) Error() string {
+	return fmt.Sprintf("handler %q did its work but could not record it, and will repeat it: %v", e.Handler, e.Err)
+}
+
+// Unwrap returns the database's error, without its claim that nothing ran.
+func (e *UnrecordedError) Unwrap() error {
+	if errors.Is(e.Err, inbox.ErrNotAdmitted) {
+		return nil
+	}
+	return e.Err
+}
