@@ -1,8 +1,12 @@
 package event
 
 import (
+	"bytes"
+	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +18,9 @@ type Aggregate struct {
 	Type string // such as "order"; chooses the topic
 	ID   string // such as "o-4711"; the key
 }
+
+// String returns type/id.
+func (a Aggregate) String() string { return a.Type + "/" + a.ID }
 
 // Header is one application header: a name and a text, carried as a CloudEvents
 // extension attribute.
@@ -39,27 +46,6 @@ type Event struct {
 	contentType string
 	headers     []Header // sorted by name
 	data        []byte
-}
-
-// Draft is what New makes an Event of. Zero ID, Time, Version and ContentType
-// are filled in: a new UUIDv7, now, 1 and application/json.
-type Draft struct {
-	ID          uuid.UUID
-	Type        string
-	Version     int
-	Source      string
-	Aggregate   Aggregate
-	Sequence    int64
-	Time        time.Time
-	Correlation string
-	Causation   string
-	TraceParent string
-	TraceState  string
-	Subject     string
-	DataSchema  string
-	ContentType string
-	Headers     []Header
-	Data        []byte
 }
 
 // ID returns the event's identity: what the inbox remembers. It is a UUIDv7 for
@@ -120,13 +106,7 @@ func (e Event) Data() []byte { return e.data }
 // Header returns the header of that name.
 func (e Event) Header(name string) (string, bool) {
 	i, ok := slices.BinarySearchFunc(e.headers, name, func(h Header, n string) int {
-		switch {
-		case h.Name < n:
-			return -1
-		case h.Name > n:
-			return 1
-		}
-		return 0
+		return strings.Compare(h.Name, n)
 	})
 	if !ok {
 		return "", false
@@ -143,4 +123,44 @@ func (e Event) Headers() iter.Seq2[string, string] {
 			}
 		}
 	}
+}
+
+// IsZero reports whether e is the zero Event, which is no event: neither New
+// nor a decoder returns it without an error.
+func (e Event) IsZero() bool { return e.typ == "" }
+
+// Equal reports whether e and o say the same: every attribute, every header and
+// the bytes of the data. Absent data equals empty data.
+func (e Event) Equal(o Event) bool {
+	return e.id == o.id && e.foreignID == o.foreignID &&
+		e.typ == o.typ && e.version == o.version && e.source == o.source &&
+		e.aggregate == o.aggregate && e.sequence == o.sequence && e.time.Equal(o.time) &&
+		e.correlation == o.correlation && e.causation == o.causation &&
+		e.traceParent == o.traceParent && e.traceState == o.traceState &&
+		e.subject == o.subject && e.dataSchema == o.dataSchema && e.contentType == o.contentType &&
+		slices.Equal(e.headers, o.headers) && bytes.Equal(e.data, o.data)
+}
+
+// String names the event for a log line or an error: type, version, id,
+// aggregate and sequence, never the data.
+func (e Event) String() string {
+	s := fmt.Sprintf("%s v%d %s of %s", e.typ, e.version, e.CloudEventID(), e.aggregate)
+	if e.sequence > 0 {
+		s += fmt.Sprintf(" #%d", e.sequence)
+	}
+	return s
+}
+
+// LogValue is what slog writes of an event: a group of id, type, aggregate and,
+// where there is one, sequence. The data stays out of the log.
+func (e Event) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("id", e.CloudEventID()),
+		slog.String("type", e.typ),
+		slog.String("aggregate", e.aggregate.String()),
+	}
+	if e.sequence > 0 {
+		attrs = append(attrs, slog.Int64("sequence", e.sequence))
+	}
+	return slog.GroupValue(attrs...)
 }
