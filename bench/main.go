@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+var measures = []measure{
+	publishBatch,
+	publishMany,
+	publishLone,
+	consume10ms,
+	consume0ms,
+	consumeSQL,
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() (err error) {
+	only := flag.String("only", "", "measures to take, by name, separated by commas; empty: all")
+	rounds := flag.Int("rounds", 3, "rounds of each measure")
+	seconds := flag.Int("seconds", 5, "length of one side of one round, in seconds")
+	out := flag.String("out", "results.json", "where the results are written as JSON")
+	strict := flag.Bool("strict", false, "fail when a goal is not reached")
+	list := flag.Bool("list", false, "list the measures and stop")
+	flag.Parse()
+	if *rounds < 1 || *seconds < 1 {
+		return fmt.Errorf("-rounds %d and -seconds %d: at least 1 each", *rounds, *seconds)
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return err
+	}
+	if *list {
+		for _, m := range chosen {
+			fmt.Printf("%-14s %s\n", m.name, m.what)
+		}
+		return nil
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	e := &env{}
+	defer func() { err = join(err, e.close()) }()
+
+	var results []result
+	for _, m := range chosen {
+		r, err := m.run(ctx, e, *rounds, time.Duration(*seconds)*time.Second)
+		if err != nil {
+			return err
+		}
+		results = append(results, r)
+	}
+	table(results)
+	if err := write(*out, results); err != nil {
+		return err
+	}
+	if missed := missing(results); *strict && len(missed) > 0 {
+		return fmt.Errorf("goals not reached: %s", strings.Join(missed, ", "))
+	}
+	return nil
+}
+
+func choose(only string) ([]measure, error) {
+	if only == "" {
+		return measures, nil
+	}
+	var chosen []measure
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(measures, func(m measure) bool { return m.name == strings.TrimSpace(name) })
+		if i < 0 {
+			var known []string
+			for _, m := range measures {
+				known = append(known, m.name)
+			}
+			return nil, fmt.Errorf("no measure is called %q; there are %s", name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, measures[i])
+	}
+	return chosen, nil
+}
+
+func table(results []result) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "measure\tours\tpeer\tunit\tratio\tgoal\tholds\t")
+	for _, r := range results {
+		holds := "yes"
+		if !r.Holds {
+			holds = "NO"
+		}
+		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%s\t%.3g\t%.3g\t%s\t\n", r.Measure, r.Ours, r.Peer, r.Unit, r.Ratio, r.Goal, holds)
+	}
+	_ = w.Flush()
+}
+
+func write(path string, results []result) error {
+	b, err := json.MarshalIndent(results, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o600)
+}
+
+func missing(results []result) []string {
+	var names []string
+	for _, r := range results {
+		if !r.Holds {
+			names = append(names, r.Measure)
+		}
+	}
+	return names
+}
