@@ -49,7 +49,7 @@ func bind[T any](name string, noFunc bool, s Settings, b Binding) (bound, error)
 	if b.Catalog == nil {
 		return bound{}, fmt.Errorf("bind handler %q: no catalog; give the router the event.Catalog that %s is registered in", name, goType[T]())
 	}
-	typ, err := typeName[T](b.Catalog)
+	typ, err := event.TypeName[T](b.Catalog)
 	if err != nil {
 		return bound{}, fmt.Errorf("bind handler %q: it takes %[2]s, which is not in the catalog; register it: event.Register[%[2]s](catalog, name, version): %[3]w", name, goType[T](), err)
 	}

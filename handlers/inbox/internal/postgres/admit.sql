@@ -1,0 +1,78 @@
+-- Answers an admission, and writes what follows from "fresh". Runs after the
+-- lock on the key row, as its own statement.
+-- $1 handler, $2 topic, $3 key (null: orders nothing), $4 event ID,
+-- $5 its time in ms (null: not a UUIDv7), $6 partition, $7 offset, $8 attempt,
+-- $9 source, $10 aggregate type, $11 aggregate ID, $12 sequence (0: none),
+-- $13 mode: 0 look only, 1 admit, 2 record an effect that happened already.
+-- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late.
+WITH cover AS (
+    SELECT from_ms, until_ms, retention_ms,
+           (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+    FROM tidings.inbox_cover
+), k AS (
+    SELECT parked,
+           (offsets ->> $6::integer::text)::bigint AS last_offset,
+           source IS NULL OR (source = $9::text AND aggregate_type = $10::text AND aggregate_id = $11::text) AS in_row,
+           CASE
+               WHEN source = $9::text AND aggregate_type = $10::text AND aggregate_id = $11::text THEN sequence
+               WHEN source IS NOT NULL AND $12::bigint > 0 THEN (
+                   SELECT s.sequence FROM tidings.key_stream s
+                   WHERE s.handler_id = $1::integer AND s.topic = $2::text AND s.key = $3::bytea
+                     AND s.source = $9::text AND s.aggregate_type = $10::text AND s.aggregate_id = $11::text)
+           END AS last_sequence
+    FROM tidings.key_row
+    WHERE handler_id = $1::integer AND topic = $2::text AND key = $3::bytea
+), verdict AS (
+    SELECT CASE
+               WHEN EXISTS (SELECT FROM tidings.inbox WHERE event_id = $4::uuid AND handler_id = $1::integer)
+                 OR EXISTS (SELECT FROM tidings.inbox_other WHERE event_id = $4::uuid AND handler_id = $1::integer) THEN 2
+               WHEN $13::integer = 2 THEN 1
+               WHEN k.parked > 0 THEN 3
+               WHEN $12::bigint > 0 AND $12::bigint <= k.last_sequence THEN CASE WHEN age.past THEN 2 ELSE 4 END
+               WHEN $12::bigint = 0 AND age.past AND $7::bigint <= k.last_offset THEN 2
+               ELSE 1
+           END AS answer,
+           -- Old IDs go elsewhere before their partition is near its end, and
+           -- IDs from the future until their partition is made.
+           coalesce($5::bigint >= cover.from_ms AND $5::bigint < cover.until_ms
+               AND $5::bigint >= cover.now_ms - cover.retention_ms / 2, false) AS covered,
+           coalesce(k.in_row, false) AS in_row,
+           k.last_offset,
+           k.last_sequence
+    FROM cover
+    CROSS JOIN LATERAL (SELECT coalesce(cover.retention_ms > 0 AND $5::bigint < cover.now_ms - cover.retention_ms, false) AS past) age
+    LEFT JOIN k ON true
+), young AS (
+    INSERT INTO tidings.inbox (event_id, handler_id, topic, partition, "offset", attempts)
+    SELECT $4::uuid, $1::integer, $2::text, $6::integer, $7::bigint, $8::integer
+    FROM verdict WHERE answer = 1 AND $13::integer > 0 AND covered
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+), other AS (
+    INSERT INTO tidings.inbox_other (event_id, handler_id, topic, partition, "offset", attempts)
+    SELECT $4::uuid, $1::integer, $2::text, $6::integer, $7::bigint, $8::integer
+    FROM verdict WHERE answer = 1 AND $13::integer > 0 AND NOT covered
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+), written AS (
+    SELECT FROM young UNION ALL SELECT FROM other
+), key_updated AS (
+    UPDATE tidings.key_row SET
+        offsets = offsets || jsonb_build_object($6::integer::text, greatest($7::bigint, verdict.last_offset)),
+        source = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $9::text ELSE key_row.source END,
+        aggregate_type = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $10::text ELSE key_row.aggregate_type END,
+        aggregate_id = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $11::text ELSE key_row.aggregate_id END,
+        sequence = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN greatest($12::bigint, verdict.last_sequence) ELSE key_row.sequence END
+    FROM verdict
+    WHERE handler_id = $1::integer AND topic = $2::text AND key = $3::bytea
+      AND EXISTS (SELECT FROM written)
+), stream_updated AS (
+    INSERT INTO tidings.key_stream (handler_id, topic, key, source, aggregate_type, aggregate_id, sequence)
+    SELECT $1::integer, $2::text, $3::bytea, $9::text, $10::text, $11::text, $12::bigint
+    FROM verdict
+    WHERE $3::bytea IS NOT NULL AND $12::bigint > 0 AND NOT in_row AND EXISTS (SELECT FROM written)
+    ON CONFLICT (handler_id, topic, key, source, aggregate_type, aggregate_id)
+        DO UPDATE SET sequence = greatest(key_stream.sequence, excluded.sequence)
+)
+SELECT CASE WHEN answer = 1 AND $13::integer > 0 AND NOT EXISTS (SELECT FROM written) THEN 2 ELSE answer END
+FROM verdict

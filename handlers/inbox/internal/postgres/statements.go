@@ -1,0 +1,93 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/google/uuid"
+
+	"github.com/tidings-bus/tidings/handlers/inbox"
+)
+
+// The statements of an admission; each file says what its parameters are.
+var (
+	//go:embed lock_key.sql
+	LockKey string
+	//go:embed lock_event.sql
+	LockEvent string
+	//go:embed admit.sql
+	Admit string
+)
+
+// Mode is the last parameter of Admit.
+type Mode int32
+
+// The modes.
+const (
+	Look Mode = iota
+	Apply
+	Record
+)
+
+// lockClass sets our advisory locks on events apart: "tidi" in ASCII.
+const lockClass int32 = 0x74696469
+
+// LockArgs returns the statement that locks what a orders, with its arguments.
+func LockArgs(handler int32, a *inbox.Admission) (query string, args []any) {
+	if len(a.Place.Key) > 0 {
+		return LockKey, []any{handler, a.Place.Topic, a.Place.Key}
+	}
+	h := fnv.New32a()
+	_, _ = h.Write(binary.BigEndian.AppendUint32(a.EventID[:], uint32(handler))) //nolint:gosec // only hashed
+	return LockEvent, []any{lockClass, int32(h.Sum32())}                         //nolint:gosec // only hashed
+}
+
+// AdmitArgs returns the arguments of Admit.
+func AdmitArgs(handler int32, a *inbox.Admission, mode Mode) []any {
+	key := a.Place.Key
+	if len(key) == 0 {
+		key = nil
+	}
+	var ms *int64
+	if t, ok := Time(a.EventID); ok {
+		ms = &t
+	}
+	return []any{
+		handler, a.Place.Topic, key, a.EventID.String(), ms, a.Place.Partition, a.Place.Offset, int32(a.Attempt), //nolint:gosec // counts tries
+		a.Source, a.AggregateType, a.AggregateID, a.Sequence, int32(mode),
+	}
+}
+
+// Time returns the milliseconds since 1970 in a UUIDv7 (RFC 9562, 5.7), and
+// whether id is one.
+func Time(id uuid.UUID) (int64, bool) {
+	if id.Version() != 7 || id.Variant() != uuid.RFC4122 {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64(id[:8]) >> 16), true //nolint:gosec // 48 bits
+}
+
+// Register returns the ID of a handler, making its row at first use.
+func Register(ctx context.Context, db *sql.DB, h inbox.Handler) (int32, error) {
+	const (
+		find = `SELECT id FROM tidings.handler WHERE grp = $1 AND name = $2 AND epoch = $3`
+		add  = `INSERT INTO tidings.handler (grp, name, epoch) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	)
+	var id int32
+	err := db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		// Another member may add it first: then this waits for it and adds none.
+		if _, err = db.ExecContext(ctx, add, h.Group, h.Name, h.Epoch); err == nil {
+			err = db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("register handler %q of group %q: %w", h.Name, h.Group, err)
+	}
+	return id, nil
+}

@@ -1,0 +1,207 @@
+package pgxinbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/handlers/inbox/internal/postgres"
+)
+
+// endTimeout bounds COMMIT and ROLLBACK, which go on when the caller's context
+// has ended.
+const endTimeout = 10 * time.Second
+
+// Config is what New needs; only Pool has no default.
+type Config struct {
+	// Pool is the handlers' own database. Each running handler uses one
+	// connection.
+	Pool *pgxpool.Pool
+	// Retention is how long an event's ID is remembered after it was applied.
+	// Zero: 7 days. Choose it no less than the topics' retention, or replays of
+	// events without a sequence may be applied again.
+	Retention time.Duration
+	// PartitionEvery is the width of the inbox's partitions. Zero: a seventh of
+	// Retention; at most a quarter of it.
+	PartitionEvery time.Duration
+	// AcceptPowerLoss allows synchronous_commit = off, with which a crash of the
+	// database loses effects whose events are acknowledged.
+	AcceptPowerLoss bool
+	// Logger hears of the upkeep. Nil: nobody does.
+	Logger *slog.Logger
+}
+
+// Inbox is the inbox of one database. It is safe for concurrent use.
+type Inbox struct {
+	pool     *pgxpool.Pool
+	upkeep   postgres.Upkeep
+	handlers sync.Map // inbox.Handler -> int32
+}
+
+var (
+	_ inbox.Inbox[pgx.Tx] = (*Inbox)(nil)
+	_ inbox.Ledger        = (*Inbox)(nil)
+)
+
+// New returns an inbox. It does not touch the database: see Check.
+func New(c Config) (*Inbox, error) {
+	if c.Pool == nil {
+		return nil, errors.New("pgxinbox: Pool is nil; give the pool of the handlers' database")
+	}
+	b := &Inbox{pool: c.Pool, upkeep: postgres.Upkeep{
+		Retention: c.Retention, PartitionEvery: c.PartitionEvery, AcceptPowerLoss: c.AcceptPowerLoss, Logger: c.Logger,
+	}}
+	if err := b.upkeep.Validate(); err != nil {
+		return nil, fmt.Errorf("pgxinbox: %w", err)
+	}
+	return b, nil
+}
+
+// Apply implements inbox.Inbox.
+func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx context.Context, tx pgx.Tx) error) (inbox.Answer, error) {
+	tx, answer, err := b.begin(ctx, &a, postgres.Apply)
+	if err != nil {
+		return 0, err
+	}
+	defer rollback(ctx, tx) // after a panic or an error; after a commit it does nothing
+	if answer != inbox.Fresh {
+		return answer, nil
+	}
+	if err := effect(ctx, tx); err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("apply event %s: rolled back: %w", a.EventID, context.Cause(ctx))
+	}
+	if err := commit(ctx, tx); err != nil {
+		return 0, fmt.Errorf("apply event %s: %w", a.EventID, err)
+	}
+	return inbox.Fresh, nil
+}
+
+// Look implements inbox.Ledger.
+func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
+	id, err := b.register(ctx, a.Handler)
+	if err != nil {
+		return 0, notAdmitted(&a, err)
+	}
+	var answer inbox.Answer
+	if err := b.pool.QueryRow(ctx, postgres.Admit, postgres.AdmitArgs(id, &a, postgres.Look)...).Scan(&answer); err != nil {
+		return 0, notAdmitted(&a, err)
+	}
+	return answer, nil
+}
+
+// Record implements inbox.Ledger.
+func (b *Inbox) Record(ctx context.Context, a inbox.Admission) error {
+	tx, _, err := b.begin(ctx, &a, postgres.Record)
+	if err != nil {
+		return err
+	}
+	defer rollback(ctx, tx)
+	if err := commit(ctx, tx); err != nil {
+		return fmt.Errorf("record event %s: %w", a.EventID, err)
+	}
+	return nil
+}
+
+// begin sends BEGIN, the lock and the admission in one round trip.
+func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, mode postgres.Mode) (pgx.Tx, inbox.Answer, error) {
+	id, err := b.register(ctx, a.Handler)
+	if err != nil {
+		return nil, 0, notAdmitted(a, err)
+	}
+	var (
+		batch  pgx.Batch
+		answer inbox.Answer
+	)
+	// Each statement must see what was committed while it waited for the lock.
+	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+	lock, args := postgres.LockArgs(id, a)
+	batch.Queue(lock, args...)
+	batch.Queue(postgres.Admit, postgres.AdmitArgs(id, a, mode)...).QueryRow(func(row pgx.Row) error { return row.Scan(&answer) })
+	results := b.pool.SendBatch(ctx, &batch)
+	tx := results.Tx()
+	if err := results.Close(); err != nil {
+		rollback(ctx, tx)
+		return nil, 0, notAdmitted(a, err)
+	}
+	return tx, answer, nil
+}
+
+func (b *Inbox) register(ctx context.Context, h inbox.Handler) (int32, error) {
+	if id, ok := b.handlers.Load(h); ok {
+		return id.(int32), nil //nolint:forcetypeassert // only register stores
+	}
+	var id int32
+	err := b.withDB(func(db *sql.DB) (err error) {
+		id, err = postgres.Register(ctx, db, h)
+		return err
+	})
+	if err == nil {
+		b.handlers.Store(h, id)
+	}
+	return id, err
+}
+
+// ID implements inbox.Keeper.
+func (b *Inbox) ID() string {
+	c := b.pool.Config().ConnConfig
+	return "postgres://" + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database
+}
+
+// Check implements inbox.Keeper.
+func (b *Inbox) Check(ctx context.Context) error {
+	return b.withDB(func(db *sql.DB) error { return b.upkeep.Check(ctx, db) })
+}
+
+// Keep implements inbox.Keeper. What fails is logged and tried again.
+func (b *Inbox) Keep(ctx context.Context) error {
+	return b.withDB(func(db *sql.DB) error { return b.upkeep.Keep(ctx, db) })
+}
+
+// withDB runs what both drivers share, on connections of the pool.
+func (b *Inbox) withDB(f func(db *sql.DB) error) error {
+	db := stdlib.OpenDBFromPool(b.pool)
+	defer func() { _ = db.Close() }() // gives connections back; the pool stays open
+	return f(db)
+}
+
+func commit(ctx context.Context, tx pgx.Tx) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	err := tx.Commit(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pgx.ErrTxCommitRollback):
+		return fmt.Errorf("rolled back: a statement of the handler failed and its error was not returned: %w", err)
+	case errors.Is(err, pgx.ErrTxClosed):
+		return fmt.Errorf("the handler ended the transaction itself; leave commit and rollback to the inbox: %w", err)
+	case pgconn.SafeToRetry(err), postgres.Refused(err):
+		return fmt.Errorf("commit: %w", err)
+	}
+	return fmt.Errorf("%w: no answer to COMMIT: %w", inbox.ErrCommitUnknown, err)
+}
+
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	_ = tx.Rollback(ctx) // on failure the connection is closed, and the server rolls back
+}
+
+func notAdmitted(a *inbox.Admission, err error) error {
+	return fmt.Errorf("ask the inbox for event %s, handler %q of group %q: %w: %w", a.EventID, a.Handler.Name, a.Handler.Group, inbox.ErrNotAdmitted, err)
+}

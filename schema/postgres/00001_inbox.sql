@@ -1,0 +1,177 @@
+-- +goose Up
+
+-- What a binary must know before it uses this database: one row.
+CREATE TABLE tidings.meta (
+    singleton      boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    version        integer NOT NULL, -- of this schema
+    oldest_binary  integer NOT NULL, -- binaries with a lower level must not use it
+    oldest_release text    NOT NULL  -- the release that has that level, for people
+);
+INSERT INTO tidings.meta (version, oldest_binary, oldest_release) VALUES (1, 1, '0.1.0');
+
+-- A handler of a group in one epoch. Its ID stands in every row of its state.
+CREATE TABLE tidings.handler (
+    id         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    grp        text    NOT NULL,
+    name       text    NOT NULL,
+    epoch      integer NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (grp, name, epoch)
+);
+
+-- The key row: locked from admission to commit. A key nearly always carries one
+-- stream (source, aggregate type, aggregate ID), so the first stands in the row;
+-- further ones go to key_stream. There are no foreign keys: their checks would
+-- lock the one handler row in every transaction. Room in each page keeps
+-- updates on it, without touching the index.
+CREATE TABLE tidings.key_row (
+    handler_id     integer NOT NULL,
+    topic          text    NOT NULL,
+    key            bytea   NOT NULL,
+    parked         integer NOT NULL DEFAULT 0,
+    offsets        jsonb   NOT NULL DEFAULT '{}', -- partition: last applied offset
+    source         text,
+    aggregate_type text,
+    aggregate_id   text,
+    sequence       bigint,
+    PRIMARY KEY (handler_id, topic, key)
+) WITH (fillfactor = 70);
+
+CREATE TABLE tidings.key_stream (
+    handler_id     integer NOT NULL,
+    topic          text    NOT NULL,
+    key            bytea   NOT NULL,
+    source         text    NOT NULL,
+    aggregate_type text    NOT NULL,
+    aggregate_id   text    NOT NULL,
+    sequence       bigint  NOT NULL,
+    PRIMARY KEY (handler_id, topic, key, source, aggregate_type, aggregate_id)
+) WITH (fillfactor = 70);
+
+-- The inbox: one row for each applied event, partitioned by the time in its
+-- UUIDv7, so that what is past retention is dropped and not deleted. There is no
+-- default partition: it would forbid concurrent detach and be scanned, under
+-- lock, for each new range.
+CREATE TABLE tidings.inbox (
+    event_id   uuid        NOT NULL,
+    handler_id integer     NOT NULL,
+    topic      text        NOT NULL,
+    partition  integer     NOT NULL,
+    "offset"   bigint      NOT NULL,
+    attempts   integer     NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (event_id, handler_id)
+) PARTITION BY RANGE (event_id);
+
+-- IDs that belong to no partition: old, from the future, not UUIDv7. Pruned by
+-- the time of admission.
+CREATE TABLE tidings.inbox_other (
+    event_id   uuid        NOT NULL,
+    handler_id integer     NOT NULL,
+    topic      text        NOT NULL,
+    partition  integer     NOT NULL,
+    "offset"   bigint      NOT NULL,
+    attempts   integer     NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (event_id, handler_id)
+);
+CREATE INDEX inbox_other_applied_at ON tidings.inbox_other (applied_at);
+
+-- The ranges that have a partition, in milliseconds since 1970.
+CREATE TABLE tidings.inbox_partition (
+    name     text   PRIMARY KEY,
+    from_ms  bigint NOT NULL,
+    until_ms bigint NOT NULL
+);
+
+-- What admission must know about them: one row, changed together with them.
+CREATE TABLE tidings.inbox_cover (
+    singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    retention_ms bigint NOT NULL, -- the longest that a member asked for
+    from_ms      bigint NOT NULL, -- IDs from here on
+    until_ms     bigint NOT NULL  -- and before this have a partition
+);
+INSERT INTO tidings.inbox_cover (retention_ms, from_ms, until_ms) VALUES (0, 0, 0);
+
+-- The least UUIDv7 of a time.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.uuid_floor(ms bigint) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT AS $$
+    SELECT (lpad(to_hex(ms), 12, '0') || '00000000000000000000')::uuid
+$$;
+-- +goose StatementEnd
+
+-- Makes partitions of the given width until they reach ahead_ms from now, and
+-- records the longest retention asked for. One member at a time; a table is
+-- made on its own and attached, so that admissions go on meanwhile.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.inbox_extend(retention bigint, width bigint, ahead bigint) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    cover tidings.inbox_cover%ROWTYPE;
+    now_ms bigint;
+    made integer := 0;
+    part text;
+    next_ms bigint;
+BEGIN
+    SELECT * INTO STRICT cover FROM tidings.inbox_cover FOR UPDATE;
+    now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+    IF retention > cover.retention_ms THEN
+        UPDATE tidings.inbox_cover SET retention_ms = retention;
+        cover.retention_ms := retention;
+    END IF;
+    IF cover.until_ms = 0 OR cover.until_ms < now_ms - cover.retention_ms THEN
+        -- The first range, or the clock jumped past them all: start anew, with
+        -- room for what is on its way. What lies between goes to inbox_other.
+        cover.from_ms := ((now_ms - cover.retention_ms / 2) / width) * width;
+        cover.until_ms := cover.from_ms;
+    END IF;
+    WHILE cover.until_ms < now_ms + ahead LOOP
+        next_ms := cover.until_ms + width;
+        part := format('inbox_%s_%s', cover.until_ms, next_ms);
+        EXECUTE format('CREATE TABLE tidings.%I (LIKE tidings.inbox INCLUDING ALL)', part);
+        EXECUTE format('ALTER TABLE tidings.inbox ATTACH PARTITION tidings.%I FOR VALUES FROM (%L) TO (%L)',
+            part, tidings.uuid_floor(cover.until_ms), tidings.uuid_floor(next_ms));
+        INSERT INTO tidings.inbox_partition (name, from_ms, until_ms) VALUES (part, cover.until_ms, next_ms);
+        cover.until_ms := next_ms;
+        made := made + 1;
+    END LOOP;
+    IF made > 0 THEN
+        UPDATE tidings.inbox_cover SET from_ms = cover.from_ms, until_ms = cover.until_ms;
+    END IF;
+    RETURN made;
+END
+$$;
+-- +goose StatementEnd
+
+-- Drops the oldest partition that is due, if one is: its youngest ID may have
+-- been admitted half a retention after its time, and stays for a whole one.
+-- Returns its name, or null. A reader delays the drop, and the waiting drop would
+-- delay admissions: so it gives up after wait_ms (lock_not_available).
+-- +goose StatementBegin
+CREATE FUNCTION tidings.inbox_drop(wait_ms integer) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    cover tidings.inbox_cover%ROWTYPE;
+    now_ms bigint;
+    due text;
+BEGIN
+    SELECT * INTO STRICT cover FROM tidings.inbox_cover FOR UPDATE;
+    now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+    SELECT name INTO due FROM tidings.inbox_partition
+        WHERE until_ms < now_ms - cover.retention_ms * 3 / 2 AND cover.retention_ms > 0
+        ORDER BY from_ms LIMIT 1;
+    IF due IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('lock_timeout', wait_ms::text, true);
+    EXECUTE format('DROP TABLE tidings.%I', due);
+    DELETE FROM tidings.inbox_partition WHERE name = due RETURNING until_ms INTO now_ms;
+    UPDATE tidings.inbox_cover SET from_ms = greatest(from_ms, now_ms);
+    RETURN due;
+END
+$$;
+-- +goose StatementEnd
+
+-- +goose Down
+DROP SCHEMA tidings CASCADE;
