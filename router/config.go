@@ -1,0 +1,106 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-bus/tidings/event"
+)
+
+// Config says how a router treats messages. Group and Catalog are required; the
+// zero value of everything else is useful.
+type Config struct {
+	// Group is the consumer group: handlers' inbox rows carry it, so it must be
+	// the group that the subscribers read as.
+	Group string
+	// Catalog knows the Go types of the events.
+	Catalog *event.Catalog
+	// Logger receives what happens. Nil: slog.Default().
+	Logger *slog.Logger
+	// Metrics registers the router's metrics, tidings_router_..., with the
+	// label group. Nil: none.
+	Metrics prometheus.Registerer
+
+	// UnknownTypes says what becomes of events whose type is not in the
+	// catalog: skipped and counted, the default, or refused.
+	UnknownTypes UnknownTypes
+
+	// SlowRetry is the time between tries of a held event, a fifth more or less
+	// by chance. How often an event is tried before it is held is a setting of
+	// its handler. Zero: 1 minute.
+	SlowRetry time.Duration
+
+	// StopTimeout is how long Run, told to stop, lets handlers finish and
+	// subscriptions drain before it cancels the handlers' contexts. Zero: 30 s.
+	StopTimeout time.Duration
+	// StopGrace is how long handlers have to return after that, before Run
+	// gives them up with a StuckError. Zero: 5 s.
+	StopGrace time.Duration
+
+	// Remember bounds how many unfinished messages of subscribers without lanes
+	// are remembered between redeliveries. Zero: 10,000.
+	Remember int
+}
+
+// UnknownTypes says what becomes of events of unknown types.
+type UnknownTypes int
+
+const (
+	// Skip acknowledges them and counts them.
+	Skip UnknownTypes = iota
+	// Refuse holds them, so that nothing behind them under their key is
+	// applied before the type is known: a deployment with it goes on there.
+	Refuse
+)
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	setDuration(&c.SlowRetry, time.Minute)
+	setDuration(&c.StopTimeout, 30*time.Second)
+	setDuration(&c.StopGrace, 5*time.Second)
+	if c.Remember == 0 {
+		c.Remember = 10_000
+	}
+	return c
+}
+
+func setDuration(d *time.Duration, def time.Duration) {
+	if *d == 0 {
+		*d = def
+	}
+}
+
+// validate judges a config with its defaults filled in.
+func (c Config) validate() error {
+	if c.Group == "" {
+		return errors.New("router: Group is empty: name the consumer group, the same that the subscribers read as")
+	}
+	if c.Catalog == nil {
+		return errors.New("router: Catalog is nil: make one with event.NewCatalog and register the group's event types")
+	}
+	if c.UnknownTypes != Skip && c.UnknownTypes != Refuse {
+		return fmt.Errorf("router: UnknownTypes is %d: use Skip or Refuse", c.UnknownTypes)
+	}
+	if c.Remember < 1 {
+		return fmt.Errorf("router: Remember is %d: use 1 or more, or 0 for the default of 10000", c.Remember)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"SlowRetry", c.SlowRetry},
+		{"StopTimeout", c.StopTimeout},
+		{"StopGrace", c.StopGrace},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("router: %s is %v: use a positive duration, or 0 for the default", d.name, d.value)
+		}
+	}
+	return nil
+}

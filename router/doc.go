@@ -1,0 +1,38 @@
+// Package router brings messages to typed handlers: it wires subscriptions to
+// handlers by event type, on a real watermill message.Router.
+//
+// What it promises:
+//
+//   - A message is acknowledged only when every handler of its type has applied
+//     it (or its inbox knew it already), or when no handler of its subscription
+//     takes its type. Nothing is acknowledged that was not handled (I5).
+//   - The handlers of one message run one after the other, in the order they
+//     were listed, each independently: one that fails does not keep the others
+//     from applying the event, and they are not run again when it is retried,
+//     as long as this process keeps the message (I6).
+//   - An event that spent its tries, was rejected, came late, or cannot be
+//     decoded (I7) is held: it is not acknowledged, it is logged once with all
+//     its coordinates, counted, and tried again slowly. With a subscriber that
+//     has lanes it holds its own key only.
+//   - Memory is bounded (I8): the router keeps nothing of a message that went
+//     well, and what it remembers of failing ones has a limit.
+//   - Run blocks until its context ends and everything it started has stopped:
+//     it stops taking messages, lets running handlers finish within
+//     StopTimeout, then cancels their contexts. Handlers that ignore that are
+//     named in a StuckError. Subscribers and inboxes that were given are not
+//     closed.
+//
+// The order of one key, and how many messages run side by side, come from the
+// subscriber: the router adds no goroutine and no queue of its own.
+//
+// # Subscribers without lanes
+//
+// Any watermill message.Subscriber will do. One that knows no lanes (stock
+// watermill-kafka, gochannel) cannot put a message aside, so that the router
+// waits out the delay of a failing handler before it refuses the message: this
+// stops everything behind it in that subscriber, usually its partition, and a
+// held event stops it until it is applied. Which handlers have finished is
+// remembered by the message's UUID, for Config.Remember unfinished messages;
+// beyond that the oldest is forgotten, and its handlers start over: those with
+// an inbox answer "duplicate", plain ones run again.
+package router

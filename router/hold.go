@@ -1,0 +1,226 @@
+package router
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-bus/tidings/event"
+	"github.com/tidings-bus/tidings/handlers/inbox"
+)
+
+// Held is an event that this process holds: it and what is behind it under its
+// key wait until it is applied.
+type Held struct {
+	Topic     string
+	Partition int32 // -1: unknown
+	Offset    int64 // -1: unknown
+	Key       string
+	EventID   uuid.UUID // zero when undecodable
+	EventType string
+	Handler   string // "*": held for every handler of the subscription
+	Reason    string // such as rejected, late, undecodable, error
+	Cause     error
+	Since     time.Time
+}
+
+// heldEvents are the events held now. An entry that was not tried again when it
+// was due has gone with its partition, to another process or to no one.
+type heldEvents struct {
+	mu      sync.Mutex
+	byPlace map[heldPlace]*heldEntry
+}
+
+type heldPlace struct {
+	topic     string
+	partition int32
+	offset    int64
+	id        string // when the place is unknown
+	handler   string
+}
+
+type heldEntry struct {
+	Held
+	gauge prometheus.Gauge
+	gone  time.Time // when it counts as gone
+}
+
+// put adds an entry, or renews it. It reports whether it is new.
+func (h *heldEvents) put(at heldPlace, e *heldEntry) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if old := h.byPlace[at]; old != nil {
+		old.gone, old.Cause, old.Reason = e.gone, e.Cause, e.Reason
+		return false
+	}
+	if h.byPlace == nil {
+		h.byPlace = map[heldPlace]*heldEntry{}
+	}
+	h.byPlace[at] = e
+	e.gauge.Inc()
+	return true
+}
+
+func (h *heldEvents) remove(at heldPlace) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e := h.byPlace[at]; e != nil {
+		e.gauge.Dec()
+		delete(h.byPlace, at)
+	}
+}
+
+// purge removes what is gone by now.
+func (h *heldEvents) purge(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for at, e := range h.byPlace {
+		if now.After(e.gone) {
+			e.gauge.Dec()
+			delete(h.byPlace, at)
+		}
+	}
+}
+
+// clear removes everything: the router has stopped.
+func (h *heldEvents) clear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.byPlace {
+		e.gauge.Dec()
+	}
+	h.byPlace = nil
+}
+
+// Held lists the events that this process holds, in no order.
+func (r *Router) Held() []Held {
+	r.held.mu.Lock()
+	defer r.held.mu.Unlock()
+	list := make([]Held, 0, len(r.held.byPlace))
+	for _, e := range r.held.byPlace {
+		list = append(list, e.Held)
+	}
+	return list
+}
+
+// goneAfter is how long after its due time an untried event counts as gone.
+const goneAfter = time.Minute
+
+// hold marks the state as held; it logs and counts the event the first time.
+func (m *delivered) hold(st *tryState, handler string, met *handlerMetrics, why cause, err error, attrs []any) {
+	r := m.sub.router
+	r.held.put(m.heldPlace(handler), &heldEntry{
+		Held: Held{
+			Topic: m.place.Topic, Partition: m.place.Partition, Offset: m.place.Offset, Key: string(m.place.Key),
+			EventID: m.event.ID(), EventType: m.event.Type(), Handler: handler,
+			Reason: why.String(), Cause: err, Since: time.Now(),
+		},
+		gauge: met.held,
+		gone:  st.due.Add(goneAfter),
+	})
+	attrs = append(attrs, slog.String("class", why.String()), slog.Any("cause", err), slog.Time("due", st.due))
+	if st.held {
+		r.log.Debug("event is still held", attrs...)
+		return
+	}
+	st.held = true
+	met.heldTotal.Inc()
+	r.log.Error("event is held, and what follows it under its key: it is tried again slowly", attrs...)
+}
+
+// holdWhole holds the message for every handler of the subscription.
+func (m *delivered) holdWhole(why cause, err error) {
+	s := m.sub
+	if m.progress == nil {
+		m.progress = &progress{}
+	}
+	st := &m.progress.whole
+	st.tries++
+	st.due = time.Now().Add(around(s.router.cfg.SlowRetry))
+	attrs := append(placeAttrs(m.place), slog.String("handler", everyHandler), slog.Int("attempt", st.tries))
+	if !st.held {
+		if why == causeUnknownType {
+			s.unknown.Inc()
+		} else {
+			s.undecodable.Inc()
+		}
+	}
+	if why == causeUnknownType {
+		attrs = append(attrs, eventAttrs(m.event)...)
+	} else {
+		attrs = append(attrs, dump(m.record))
+	}
+	s.whole.retries[why].Inc()
+	m.hold(st, everyHandler, s.whole, why, err, attrs)
+}
+
+// releaseWhole ends what holdWhole began.
+func (m *delivered) releaseWhole() {
+	if m.progress != nil && m.progress.whole.held {
+		m.release(everyHandler)
+		m.progress.whole = tryState{}
+	}
+}
+
+func (m *delivered) release(handler string) {
+	m.sub.router.held.remove(m.heldPlace(handler))
+	attrs := append(placeAttrs(m.place), eventAttrs(m.event)...)
+	m.sub.router.log.Info("event is no longer held", append(attrs, slog.String("handler", handler))...)
+}
+
+func (m *delivered) heldPlace(handler string) heldPlace {
+	return heldPlace{topic: m.place.Topic, partition: m.place.Partition, offset: m.place.Offset, id: m.id, handler: handler}
+}
+
+// The bounds of what is logged of a message that cannot be decoded.
+const (
+	dumpValue       = 512 // bytes
+	dumpHeaders     = 32
+	dumpHeaderValue = 128 // bytes
+)
+
+// dump describes a raw record, within bounds.
+func dump(rec event.KafkaRecord) slog.Attr {
+	attrs := make([]any, 0, 3)
+	attrs = append(attrs,
+		slog.String("value", clip(rec.Value, dumpValue)),
+		slog.Int("value_bytes", len(rec.Value)))
+	hs := make([]string, 0, min(len(rec.Headers), dumpHeaders))
+	for _, h := range rec.Headers[:min(len(rec.Headers), dumpHeaders)] {
+		hs = append(hs, clip([]byte(h.Key), dumpHeaderValue)+": "+clip(h.Value, dumpHeaderValue))
+	}
+	return slog.Group("record", append(attrs, slog.Any("headers", hs), slog.Int("header_count", len(rec.Headers)))...)
+}
+
+func clip(b []byte, n int) string {
+	if len(b) <= n {
+		return fmt.Sprintf("%q", b)
+	}
+	return fmt.Sprintf("%q... (%d bytes)", b[:n], len(b))
+}
+
+func placeAttrs(p inbox.Place) []any {
+	attrs := make([]any, 0, 16)
+	return append(attrs,
+		slog.String("topic", p.Topic), slog.Int("partition", int(p.Partition)),
+		slog.Int64("offset", p.Offset), slog.String("key", clip(p.Key, 256)))
+}
+
+func eventAttrs(e event.Event) []any {
+	attrs := []any{
+		slog.String("event_id", e.CloudEventID()), slog.String("event_type", e.Type()),
+		slog.String("aggregate_type", e.Aggregate().Type), slog.String("aggregate_id", e.Aggregate().ID),
+		slog.Int64("sequence", e.Sequence()),
+	}
+	if c := e.Correlation(); c != "" {
+		attrs = append(attrs, slog.String("correlation", c))
+	}
+	if t := e.TraceParent(); t != "" {
+		attrs = append(attrs, slog.String("traceparent", t))
+	}
+	return attrs
+}

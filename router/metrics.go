@@ -1,0 +1,148 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// everyHandler stands in the label handler for all handlers of a subscription:
+// of events that are held before any of them could take it.
+const everyHandler = "*"
+
+// What became of an event, for one handler.
+const (
+	outcomeApplied   = "applied"
+	outcomeDuplicate = "duplicate"
+	outcomeSkipped   = "skipped"
+	outcomeHeld      = "held"
+)
+
+// cause is the class of a try's failure: a metric's label and a log's word.
+type cause int
+
+const (
+	causeError cause = iota
+	causeTimeout
+	causePanic
+	causeRetryAfter
+	causeCommitUnknown
+	causeNotAdmitted
+	causeCanceled
+	causeRejected
+	causeLate
+	causeParked
+	causeUndecodable
+	causeUnknownType
+	causes // their number
+)
+
+var causeNames = [causes]string{
+	"error", "timeout", "panic", "retry_after", "commit_unknown", "not_admitted", "canceled",
+	"rejected", "late", "parked", "undecodable", "unknown_type",
+}
+
+func (c cause) String() string { return causeNames[c] }
+
+// metrics are the router's. Labels are topics, handlers and fixed words; never
+// what comes over the wire.
+type metrics struct {
+	events      *prometheus.CounterVec
+	handle      *prometheus.HistogramVec
+	age         *prometheus.HistogramVec
+	retries     *prometheus.CounterVec
+	held        *prometheus.GaugeVec
+	inFlight    *prometheus.GaugeVec
+	unknown     *prometheus.CounterVec
+	undecodable *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
+	if reg != nil {
+		reg = prometheus.WrapRegistererWith(prometheus.Labels{"group": group}, reg)
+	}
+	m := &metrics{
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_router_events_total",
+			Help: "Events by what became of them: applied, duplicate (applied before), held (once per event), skipped (no handler for the type; handler is empty).",
+		}, []string{"topic", "handler", "outcome"}),
+		handle: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tidings_router_handle_seconds",
+			Help:    "Time of one try of a handler, failed ones too.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"handler"}),
+		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tidings_router_event_age_seconds",
+			Help:    "Age of an event when a handler had applied it, from the event's own time: end to end, by the clocks of two machines.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200, 43200, 259200},
+		}, []string{"handler"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_router_retries_total",
+			Help: "Tries that will be repeated, by the class of their failure.",
+		}, []string{"handler", "cause"}),
+		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tidings_router_held_keys",
+			Help: "Events that hold back their keys in this process until they can be applied; handler is * when it holds for every handler.",
+		}, []string{"topic", "handler"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tidings_router_in_flight",
+			Help: "Messages that handlers work on now.",
+		}, []string{"topic"}),
+		unknown: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_router_unknown_types_total",
+			Help: "Events whose type is not in the catalog, skipped or refused.",
+		}, []string{"topic"}),
+		undecodable: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidings_router_undecodable_total",
+			Help: "Messages that could not be decoded, once per message.",
+		}, []string{"topic"}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	return m, errors.Join(
+		register(reg, &m.events), register(reg, &m.handle), register(reg, &m.age), register(reg, &m.retries),
+		register(reg, &m.held), register(reg, &m.inFlight), register(reg, &m.unknown), register(reg, &m.undecodable),
+	)
+}
+
+// register puts c into reg, or takes what an earlier router of the same group
+// left there, so that a router that is made again counts on.
+func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
+	err := reg.Register(*c)
+	var already prometheus.AlreadyRegisteredError
+	if errors.As(err, &already) {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			*c = existing
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("router: registering metrics: %w", err)
+	}
+	return nil
+}
+
+// handlerMetrics are one handler's, looked up once.
+type handlerMetrics struct {
+	applied, duplicate, heldTotal prometheus.Counter
+	handle, age                   prometheus.Observer
+	retries                       [causes]prometheus.Counter
+	held                          prometheus.Gauge
+}
+
+func (m *metrics) forHandler(topic, handler string) *handlerMetrics {
+	h := &handlerMetrics{
+		applied:   m.events.WithLabelValues(topic, handler, outcomeApplied),
+		duplicate: m.events.WithLabelValues(topic, handler, outcomeDuplicate),
+		heldTotal: m.events.WithLabelValues(topic, handler, outcomeHeld),
+		handle:    m.handle.WithLabelValues(handler),
+		age:       m.age.WithLabelValues(handler),
+		held:      m.held.WithLabelValues(topic, handler),
+	}
+	for c := range causes {
+		h.retries[c] = m.retries.WithLabelValues(handler, c.String())
+	}
+	return h
+}

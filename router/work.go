@@ -1,0 +1,77 @@
+package router
+
+import (
+	"sync"
+	"time"
+)
+
+// workList is what handlers work on now: who is to be cancelled at the end, and
+// who is to be named when that does not help.
+type workList struct {
+	mu     sync.Mutex
+	first  *attempt
+	killed bool
+}
+
+func (w *workList) add(a *attempt) {
+	w.mu.Lock()
+	a.next = w.first
+	if w.first != nil {
+		w.first.prev = a
+	}
+	w.first = a
+	killed := w.killed
+	w.mu.Unlock()
+	if killed {
+		a.cancel()
+	}
+}
+
+func (w *workList) remove(a *attempt) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a.prev != nil {
+		a.prev.next = a.next
+	} else {
+		w.first = a.next
+	}
+	if a.next != nil {
+		a.next.prev = a.prev
+	}
+	a.prev, a.next = nil, nil
+}
+
+// kill cancels what runs, and what is added from now on.
+func (w *workList) kill() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.killed = true
+	for a := w.first; a != nil; a = a.next {
+		a.cancel()
+	}
+}
+
+// stuck lists handlers that run although their contexts have been cancelled,
+// by kill; before that, those whose tries take far longer than they may.
+func (w *workList) stuck() []Stuck {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var stuck []Stuck
+	now := time.Now()
+	for a := w.first; a != nil; a = a.next {
+		running := now.Sub(a.started)
+		if w.killed || overdue(running, a.handler.Timeout()) {
+			stuck = append(stuck, Stuck{
+				Handler: a.handler.name, Topic: a.place.Topic, Partition: a.place.Partition, Offset: a.place.Offset,
+				EventID: a.event.ID(), EventType: a.event.Type(), Running: running,
+			})
+		}
+	}
+	return stuck
+}
+
+// overdue tells a handler that ignores its timeout from one that waits for its
+// key, which its timeout does not count: three timeouts, and a minute.
+func overdue(running, timeout time.Duration) bool {
+	return timeout > 0 && running > 3*timeout+time.Minute
+}
