@@ -37,7 +37,7 @@ func Docker(t testing.TB) {
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("needs Docker, and CI=true allows no suite to be left out: %v", err)
 	}
-	leaveOut(t)
+	leaveOut(t, err)
 	t.Skipf("LEFT OUT: needs Docker (start its daemon, or set DOCKER_HOST): %v", err)
 }
 
@@ -63,8 +63,8 @@ func probe() (err error) {
 	return provider.Health(ctx)
 }
 
-// leaveOut records a skipped test as "package: test".
-func leaveOut(t testing.TB) {
+// leaveOut records a skipped test: package, test and reason, between tabs.
+func leaveOut(t testing.TB, reason error) {
 	t.Helper()
 	name := os.Getenv(leftOutEnv)
 	if name == "" {
@@ -75,7 +75,8 @@ func leaveOut(t testing.TB) {
 		t.Fatalf("record that %s is left out: %v", t.Name(), err)
 	}
 	defer func() { _ = f.Close() }()
-	if _, err := fmt.Fprintf(f, "%s: %s\n", packageDir(), t.Name()); err != nil {
+	line := strings.Join([]string{packageDir(), t.Name(), strings.ReplaceAll(reason.Error(), "\n", " ")}, "\t")
+	if _, err := fmt.Fprintln(f, line); err != nil {
 		t.Fatalf("record that %s is left out: %v", t.Name(), err)
 	}
 }

@@ -26,7 +26,7 @@ func TestWithoutDockerATestIsSkippedAndNamed(t *testing.T) {
 	require.Contains(t, out, "LEFT OUT: needs Docker")
 	names, err := os.ReadFile(leftOut)
 	require.NoError(t, err)
-	require.Equal(t, "internal/testenv: TestKafkaIsSharedAndCarriesRecords\n", string(names))
+	require.Equal(t, "internal/testenv\tTestKafkaIsSharedAndCarriesRecords\tTIDINGS_DOCKER=off\n", string(names))
 }
 
 func TestInCIAMissingDockerIsAnError(t *testing.T) {
