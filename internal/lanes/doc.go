@@ -1,0 +1,24 @@
+// Package lanes schedules the messages of a partitioned log, one lane for each
+// active key. It knows no Kafka client: subscribers feed it and commit what its
+// watermark allows.
+//
+// Guarantees:
+//   - Messages of one key run one at a time, in the order they were added. A
+//     lane is one key, compared byte by byte: no other key waits behind it. A
+//     null or empty key orders nothing.
+//   - A message that is tried again keeps its lane, not its slot: the lane
+//     sleeps, the others run. A sleeping lane costs one heap entry, no goroutine.
+//   - The watermark of a partition is the offset after the last message below
+//     which every added one is finished. Offsets may have gaps.
+//   - Running messages are bounded in total and per partition, and a part of the
+//     total is kept for partitions that use little: a blocked one cannot stop the
+//     others. Draining partitions go first.
+//   - What is held (unfinished, and finished ahead of the watermark) is bounded
+//     by count and by bytes, per partition and in total: past a bound the
+//     partition asks to be paused, and below half of it to be resumed. A bound is
+//     exceeded by at most what one Add brings, a total also by the share (a
+//     quarter in equal parts) of partitions that are opened while it is used up.
+//   - Draining finishes what is below the highest message that has started, so
+//     that little is repeated by the next owner, and gives up on what keeps
+//     failing: see Partition.Drain.
+package lanes

@@ -1,0 +1,80 @@
+package lanes
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Item is one message in its lane. Work may use it until it returns.
+type Item[V any] struct {
+	Value V
+
+	partition *Partition[V]
+	offset    int64
+	size      int64
+	key       string // "": orders nothing
+	attempt   int
+	state     state
+	started   bool          // some attempt reached a handler
+	unsettled bool          // a drain waits to know whether it was handed over
+	handed    atomic.Bool   // this attempt reached a handler
+	recall    chan struct{} // of this attempt
+	behind    *Item[V]      // the next one of its key
+	queued    *Item[V]      // the next ready one of its partition
+	wake      time.Duration // when sleeping, since Set.start
+	place     int           // in the heap of sleepers
+}
+
+type state uint8
+
+const (
+	waiting  state = iota // behind another one of its key
+	ready                 // for a worker
+	running               // with a worker
+	sleeping              // until its next attempt
+	done                  // finished
+	dropped               // left to the next owner of the partition
+)
+
+// Attempt counts the runs of this message, this one included.
+func (it *Item[V]) Attempt() int { return it.attempt }
+
+// Offset is the message's place in its partition.
+func (it *Item[V]) Offset() int64 { return it.offset }
+
+// Partition is where the message belongs.
+func (it *Item[V]) Partition() *Partition[V] { return it.partition }
+
+// Handed tells the Set that a handler has the message now. Work that offers
+// messages to somebody calls it as soon as one is taken: a drain leaves alone
+// what no handler has seen. Work that runs messages itself need not call it.
+func (it *Item[V]) Handed() {
+	it.handed.Store(true)
+	p := it.partition
+	if p.settling.Load() {
+		p.set.mu.Lock()
+		it.settle()
+		p.set.mu.Unlock()
+	}
+}
+
+// Recall is closed when an offer that nobody has taken yet must be withdrawn.
+func (it *Item[V]) Recall() <-chan struct{} { return it.recall }
+
+// Canceled is closed when the handler shall stop: the partition is lost, or its
+// drain took too long.
+func (it *Item[V]) Canceled() <-chan struct{} { return it.partition.canceled }
+
+// Gone is closed when the partition is closed: the outcome counts no more.
+func (it *Item[V]) Gone() <-chan struct{} { return it.partition.gone }
+
+// settle answers the drain that waits to know whether it was handed over.
+func (it *Item[V]) settle() {
+	if it.unsettled {
+		it.unsettled = false
+		p := it.partition
+		if p.unsettled--; p.unsettled == 0 {
+			p.signal()
+		}
+	}
+}

@@ -1,0 +1,421 @@
+package lanes
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The model replays a schedule on a Set whose workers it plays itself, and
+// checks the invariants after each step against a plain list of messages.
+
+type modelMessage struct {
+	offset                     int64
+	key                        string
+	finished, running, skipped bool
+	started                    bool // a handler had it, at any attempt
+	handed                     bool // it has it now
+	attempts                   int
+}
+
+type modelPartition struct {
+	p        *Partition[*modelMessage]
+	log      []*modelMessage
+	drained  chan bool // the result, once drain is called
+	drainMax int64     // highest started when it was called
+	finished map[string]int64
+}
+
+type model struct {
+	t      testing.TB
+	s      *Set[*modelMessage]
+	random func(n int) int
+	parts  []*modelPartition
+	out    []*Item[*modelMessage] // taken, not booked
+	nextID int32
+	batch  int
+	trace  []string
+}
+
+var modelLimits = Limits{
+	Running: 7, PartitionRunning: 4, Pending: 60, PartitionPending: 30,
+	RunAhead: 45, Bytes: 6000, PartitionBytes: 3500,
+}
+
+func newModel(t testing.TB, random func(int) int) *model {
+	m := &model{t: t, random: random, batch: 6}
+	m.s = New(Config[*modelMessage]{Limits: modelLimits})
+	m.s.started = modelLimits.Running // the model is all the workers there are
+	return m
+}
+
+func (m *model) fail(format string, args ...any) {
+	m.t.Helper()
+	m.t.Fatalf("%s\nafter: %v", fmt.Sprintf(format, args...), m.trace)
+}
+
+func (m *model) log(format string, args ...any) {
+	m.trace = append(m.trace, fmt.Sprintf(format, args...))
+	if len(m.trace) > 60 {
+		m.trace = m.trace[1:]
+	}
+}
+
+func (m *model) step() {
+	switch m.random(16) {
+	case 0, 1, 2:
+		m.add()
+	case 3, 4, 5, 6:
+		m.take()
+	case 7, 8, 9:
+		m.book(Finished())
+	case 10:
+		m.book(RetryIn(time.Duration(m.random(5)) * 100 * time.Millisecond))
+	case 11:
+		m.hand()
+	case 12:
+		m.book(Withdrawn())
+	case 13:
+		m.log("sleep")
+		time.Sleep(time.Duration(m.random(4)+1) * 60 * time.Millisecond)
+	case 14:
+		if m.random(4) == 0 {
+			m.open()
+		}
+	case 15:
+		if m.random(6) == 0 {
+			m.end()
+		}
+	}
+	synctest.Wait()
+	m.check()
+}
+
+func (m *model) open() {
+	if len(m.parts) >= 4 {
+		return
+	}
+	m.log("open %d", m.nextID)
+	m.parts = append(m.parts, &modelPartition{p: m.s.Open(m.nextID), drainMax: -1})
+	m.nextID++
+}
+
+func (m *model) some() *modelPartition {
+	if len(m.parts) == 0 {
+		return nil
+	}
+	return m.parts[m.random(len(m.parts))]
+}
+
+func (m *model) add() {
+	mp := m.some()
+	if mp == nil || mp.drained != nil {
+		return
+	}
+	m.s.mu.Lock()
+	paused := mp.p.paused
+	m.s.mu.Unlock()
+	if paused {
+		return
+	}
+	offset := mp.p.next
+	var entries []Entry[*modelMessage]
+	for range 1 + m.random(m.batch) {
+		offset += int64(m.random(3)) // a gap now and then
+		e := Entry[*modelMessage]{Offset: offset, Size: 1 + m.random(200)}
+		if m.random(12) == 0 {
+			e.Skip = true
+			mp.log = append(mp.log, &modelMessage{offset: offset, finished: true, skipped: true})
+		} else {
+			if k := m.random(6); k > 0 {
+				e.Key = []byte{byte('a' + k)}
+			}
+			e.Value = &modelMessage{offset: offset, key: string(e.Key)}
+			mp.log = append(mp.log, e.Value)
+		}
+		entries = append(entries, e)
+		offset++
+	}
+	m.log("add %d+%d", mp.p.ID(), len(entries))
+	if err := mp.p.Add(entries...); err != nil {
+		m.fail("Add: %v", err)
+	}
+}
+
+func (m *model) partition(p *Partition[*modelMessage]) *modelPartition {
+	i := slices.IndexFunc(m.parts, func(mp *modelPartition) bool { return mp.p == p })
+	if i < 0 {
+		return nil
+	}
+	return m.parts[i]
+}
+
+func (m *model) take() {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	p := m.s.pick()
+	if p == nil {
+		m.idle()
+		return
+	}
+	it := m.s.take(p)
+	v := it.Value
+	m.log("take %d/%d", p.id, v.offset)
+	m.out = append(m.out, it)
+	mp := m.partition(p)
+	if mp == nil {
+		m.fail("message %d of a closed partition handed out", v.offset)
+	}
+	if v.running || v.finished {
+		m.fail("message %d handed out while running=%v finished=%v", v.offset, v.running, v.finished)
+	}
+	for _, o := range mp.log { // I3
+		if o.offset < v.offset && v.key != "" && o.key == v.key && !o.finished {
+			m.fail("message %d handed out before %d of the same key was finished", v.offset, o.offset)
+		}
+	}
+	if mp.drained != nil && v.offset > mp.drainMax {
+		m.fail("message %d started in a drain that ends at %d", v.offset, mp.drainMax)
+	}
+	v.running = true
+	v.attempts++
+	if it.Attempt() != v.attempts {
+		m.fail("attempt %d of message %d called %d", v.attempts, v.offset, it.Attempt())
+	}
+}
+
+// idle checks that nothing is refused that may run.
+func (m *model) idle() {
+	if len(m.out) >= modelLimits.Running {
+		return
+	}
+	for _, mp := range m.parts {
+		if mp.p.phase == open && mp.p.ready.first != nil && mp.p.running < m.s.reserve {
+			m.fail("partition %d has a ready message and only %d of its %d slots", mp.p.id, mp.p.running, m.s.reserve)
+		}
+	}
+	if len(m.out) == 0 {
+		for _, mp := range m.parts {
+			for _, v := range mp.log {
+				if mp.p.phase == open && !v.finished && mp.p.asleep == 0 {
+					m.fail("message %d of partition %d is stuck", v.offset, mp.p.id)
+				}
+			}
+		}
+	}
+}
+
+func (m *model) hand() {
+	if len(m.out) == 0 {
+		return
+	}
+	it := m.out[m.random(len(m.out))]
+	m.log("hand %d/%d", it.partition.id, it.Offset())
+	it.Value.handed, it.Value.started = true, true
+	it.Handed()
+}
+
+func (m *model) book(out Outcome) {
+	if len(m.out) == 0 {
+		return
+	}
+	i := m.random(len(m.out))
+	it := m.out[i]
+	v := it.Value
+	if out.verdict == withdrawn && v.handed {
+		return
+	}
+	m.out = slices.Delete(m.out, i, i+1)
+	m.log("book %d/%d %v", it.partition.id, v.offset, out)
+	v.running, v.handed = false, false
+	switch out.verdict {
+	case finished:
+		v.started = true
+		mp := m.partition(it.partition)
+		v.finished = mp != nil
+	case failed:
+		v.started = true
+	case withdrawn:
+		v.attempts--
+	}
+	m.s.mu.Lock()
+	m.s.book(it, out)
+	m.s.mu.Unlock()
+}
+
+// end drains a partition, cancels it, or closes it.
+func (m *model) end() {
+	mp := m.some()
+	if mp == nil {
+		return
+	}
+	if mp.drained == nil && m.random(4) > 0 {
+		m.log("drain %d", mp.p.id)
+		for _, v := range mp.log {
+			// What is out may yet turn out to have started.
+			if v.started || v.running {
+				mp.drainMax = v.offset
+			}
+		}
+		mp.drained = make(chan bool, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			mp.drained <- mp.p.Drain(ctx, 300*time.Millisecond)
+		}()
+		return
+	}
+	if mp.drained != nil {
+		select {
+		case clean := <-mp.drained:
+			m.afterDrain(mp, clean)
+		default:
+			mp.p.Cancel()
+			if <-mp.drained && mp.p.running > 0 {
+				m.fail("partition %d drained with %d running", mp.p.id, mp.p.running)
+			}
+		}
+	}
+	m.log("close %d", mp.p.id)
+	mp.p.Close()
+	m.parts = slices.DeleteFunc(m.parts, func(o *modelPartition) bool { return o == mp })
+}
+
+func (m *model) afterDrain(mp *modelPartition, clean bool) {
+	if !clean {
+		return
+	}
+	if mp.p.running > 0 {
+		m.fail("partition %d drained with %d running", mp.p.id, mp.p.running)
+	}
+	for _, v := range mp.log {
+		if v.offset <= mp.p.limit && !v.finished {
+			m.fail("drain of partition %d left %d unfinished below %d", mp.p.id, v.offset, mp.p.limit)
+		}
+	}
+}
+
+func (m *model) check() {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	pending, running, asleep, reserved := 0, 0, 0, 0
+	var bytes int64
+	for _, mp := range m.parts {
+		p := mp.p
+		want := int64(-1)
+		left, up, below := 0, 0, true
+		for _, v := range mp.log {
+			if below = below && v.finished; below {
+				want = v.offset + 1
+			}
+			if !v.finished {
+				left++
+			}
+			if v.running {
+				up++
+			}
+		}
+		if p.watermark != want { // I5
+			m.fail("watermark of partition %d is %d, want %d", p.id, p.watermark, want)
+		}
+		if p.pending != left || p.running != up {
+			m.fail("partition %d counts %d pending, %d running; want %d, %d", p.id, p.pending, p.running, left, up)
+		}
+		if p.running > modelLimits.PartitionRunning || p.pending >= modelLimits.PartitionPending+m.batch ||
+			len(p.log)-p.head >= modelLimits.RunAhead+m.batch || p.bytes >= modelLimits.PartitionBytes+int64(m.batch)*200 { // I8
+			m.fail("partition %d is past its limits: %d running, %d pending, %d held, %d bytes", p.id, p.running, p.pending, len(p.log)-p.head, p.bytes)
+		}
+		if p.paused && p.phase == open && m.s.low(p) {
+			m.fail("partition %d stays paused with room", p.id)
+		}
+		pending, running, asleep, bytes = pending+p.pending, running+p.running, asleep+p.asleep, bytes+p.bytes
+		reserved += max(0, m.s.reserve-p.running)
+	}
+	if m.s.pending != pending || m.s.bytes != bytes || len(m.s.sleepers) != asleep || m.s.reserved != reserved {
+		m.fail("the set counts %d pending, %d bytes, %d asleep, %d reserved; want %d, %d, %d, %d",
+			m.s.pending, m.s.bytes, len(m.s.sleepers), m.s.reserved, pending, bytes, asleep, reserved)
+	}
+	// Three quarters, and the shares of four partitions that came one by one: (1+1/2+1/3+1/4)/4.
+	overshoot := 4 * m.batch
+	if len(m.out) > modelLimits.Running || pending > modelLimits.Pending*128/100+overshoot || bytes > modelLimits.Bytes*128/100+int64(overshoot)*200 {
+		m.fail("past the total limits: %d out, %d pending, %d bytes", len(m.out), pending, bytes)
+	}
+}
+
+// finish lets everything end and checks that nothing is left over.
+func (m *model) finish() {
+	for range 10000 {
+		m.take()
+		m.book(Finished())
+		if len(m.out) == 0 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			m.take()
+			if len(m.out) == 0 {
+				break
+			}
+		}
+	}
+	m.check()
+	for _, mp := range m.parts {
+		if mp.p.phase == open && (mp.p.pending != 0 || mp.p.bytes != 0 || len(mp.p.lanes) != 0 || mp.p.keyless != 0 || mp.p.paused) {
+			m.fail("partition %d is not empty at the end: %+v", mp.p.id, m.s.Stats())
+		}
+		if mp.drained != nil {
+			m.afterDrain(mp, <-mp.drained)
+		}
+		mp.p.Close()
+	}
+	m.s.Close()
+	if len(m.s.sleepers) != 0 || m.s.pending != 0 || m.s.bytes != 0 || m.s.running != 0 {
+		m.fail("the set is not empty at the end")
+	}
+}
+
+func TestRandomSchedulesKeepOrderWatermarkAndBounds(t *testing.T) {
+	seeds := 3000
+	if testing.Short() {
+		seeds = 50
+	}
+	for seed := range seeds {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(uint64(seed), 7))
+			m := newModel(t, r.IntN)
+			m.log("seed %d", seed)
+			m.open()
+			for range 600 {
+				m.step()
+			}
+			m.finish()
+		})
+	}
+}
+
+func FuzzScheduleKeepsOrderWatermarkAndBounds(f *testing.F) {
+	f.Add([]byte("add take finish drain"))
+	f.Add([]byte{0, 3, 0, 5, 2, 1, 3, 7, 0, 10, 0, 3, 13, 2, 15, 0, 1, 1})
+	f.Fuzz(func(t *testing.T, schedule []byte) {
+		if len(schedule) > 4096 {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) {
+			at := 0
+			m := newModel(t, func(n int) int {
+				if at >= len(schedule) {
+					return 0
+				}
+				at++
+				return int(schedule[at-1]) % n
+			})
+			m.open()
+			for at < len(schedule) {
+				m.step()
+			}
+			m.finish()
+		})
+	})
+}

@@ -1,0 +1,247 @@
+package lanes
+
+import (
+	"sync"
+	"time"
+)
+
+// Set runs the messages of several partitions within common limits. It starts
+// its workers as they are needed, Limits.Running at most, and keeps them until
+// Close. All methods may be called from any goroutine.
+type Set[V any] struct {
+	work    func(*Item[V]) Outcome
+	limits  Limits
+	changed chan struct{} // see Changed
+	workers sync.WaitGroup
+
+	mu         sync.Mutex
+	wanted     sync.Cond // an idle worker waits here
+	idle       int       // workers that wait
+	started    int       // workers that live
+	closed     bool
+	partitions map[*Partition[V]]struct{}
+
+	running  int // messages with workers
+	reserve  int // slots that each partition can count on
+	reserved int // of these, the unused
+	pending  int // unfinished messages
+	bytes    int64
+	paused   int  // partitions that ask to be paused
+	strained bool // a partition may be paused for the totals' sake alone
+
+	draining ring[V] // partitions with a ready message and a slot of their own; these first
+	feeding  ring[V]
+
+	sleepers sleepers[V]
+	timer    *time.Timer
+	start    time.Time // sleepers count from here, by the monotonic clock
+}
+
+// Limits bound a Set. All must be positive, a partition's at most the total's,
+// and RunAhead at least PartitionPending.
+type Limits struct {
+	Running          int   // messages with workers
+	PartitionRunning int   //
+	Pending          int   // unfinished messages
+	PartitionPending int   //
+	RunAhead         int   // messages from the watermark to the newest, per partition
+	Bytes            int64 // of the messages from the watermark to the newest
+	PartitionBytes   int64 //
+}
+
+// Config makes a Set.
+type Config[V any] struct {
+	Limits Limits
+	// Work runs one attempt at a message and says what became of it. It is
+	// called by many workers at once. It must return when Item.Gone is closed.
+	Work func(*Item[V]) Outcome
+}
+
+// Outcome is what Work says of its attempt: Finished, RetryIn or Withdrawn.
+type Outcome struct {
+	verdict verdict
+	delay   time.Duration
+}
+
+type verdict int
+
+const (
+	finished verdict = iota
+	failed
+	withdrawn
+)
+
+// Finished says that the message is done with: the watermark may pass it.
+func Finished() Outcome { return Outcome{verdict: finished} }
+
+// RetryIn says that the attempt failed: the lane sleeps for d, then the same
+// message runs again. With d <= 0 it queues at once.
+func RetryIn(d time.Duration) Outcome { return Outcome{verdict: failed, delay: d} }
+
+// Withdrawn says that nobody took the message before Item.Recall was closed: the
+// attempt does not count.
+func Withdrawn() Outcome { return Outcome{verdict: withdrawn} }
+
+// New makes a Set without partitions.
+func New[V any](config Config[V]) *Set[V] {
+	s := &Set[V]{
+		work:       config.Work,
+		limits:     config.Limits,
+		changed:    make(chan struct{}, 1),
+		partitions: map[*Partition[V]]struct{}{},
+		start:      time.Now(),
+	}
+	s.wanted.L = &s.mu
+	return s
+}
+
+// Close ends the workers and waits for them. Every partition is closed first, as
+// by Partition.Close.
+func (s *Set[V]) Close() {
+	s.mu.Lock()
+	for p := range s.partitions {
+		p.close()
+	}
+	s.closed = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.wanted.Broadcast()
+	s.mu.Unlock()
+	s.workers.Wait()
+}
+
+// run is one worker.
+func (s *Set[V]) run() {
+	var it *Item[V]
+	var out Outcome
+	for {
+		if it = s.step(it, out); it == nil {
+			return
+		}
+		out = s.work(it)
+	}
+}
+
+// step books what became of a worker's last message and takes its next one,
+// under one lock; nil ends the worker.
+func (s *Set[V]) step(last *Item[V], out Outcome) *Item[V] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last != nil {
+		s.book(last, out)
+	}
+	for !s.closed {
+		if p := s.pick(); p != nil {
+			it := s.take(p)
+			s.wake() // each worker wakes one more while there is work
+			return it
+		}
+		s.idle++
+		s.wanted.Wait()
+		s.idle--
+	}
+	s.started--
+	return nil
+}
+
+func (s *Set[V]) book(it *Item[V], out Outcome) {
+	p := it.partition
+	s.release(p)
+	if p.phase == closed {
+		return
+	}
+	it.settle()
+	switch out.verdict {
+	case finished:
+		it.started = true
+		p.finish(it)
+	case failed:
+		it.started = true
+		p.retry(it, out.delay)
+	case withdrawn:
+		it.attempt--
+		p.withdraw(it)
+	}
+	p.checkIdle()
+	s.review(p)
+}
+
+// wake gets one more worker going when there is something it may run.
+func (s *Set[V]) wake() {
+	switch {
+	case s.closed || s.pick() == nil:
+	case s.idle > 0:
+		s.wanted.Signal()
+	case s.started < s.limits.Running:
+		s.started++
+		s.workers.Go(s.run)
+	}
+}
+
+// pick returns the partition whose turn it is, or nil when nothing may run.
+func (s *Set[V]) pick() *Partition[V] {
+	free := s.limits.Running - s.running
+	if free <= 0 {
+		return nil
+	}
+	if s.draining.first != nil {
+		return s.draining.first
+	}
+	if free > s.reserved {
+		return s.feeding.first
+	}
+	for p := s.feeding.first; p != nil; p = p.following {
+		if p.running < s.reserve {
+			return p
+		}
+	}
+	return nil
+}
+
+// take gives p's next message a slot.
+func (s *Set[V]) take(p *Partition[V]) *Item[V] {
+	it := p.ready.pop()
+	if p.running < s.reserve {
+		s.reserved--
+	}
+	p.running++
+	s.running++
+	it.state = running
+	it.attempt++
+	it.handed.Store(false)
+	it.recall = p.recall
+	p.queue()
+	return it
+}
+
+// release frees the slot of one of p's messages.
+func (s *Set[V]) release(p *Partition[V]) {
+	s.running--
+	p.running--
+	if p.phase == closed {
+		return
+	}
+	if p.running < s.reserve {
+		s.reserved++
+	}
+	p.queue()
+}
+
+// share reckons anew what each partition can count on, after one came or went: a
+// quarter of all slots in equal parts, and one at least while there are enough.
+func (s *Set[V]) share() {
+	n := len(s.partitions)
+	s.reserve, s.reserved = 0, 0
+	if n == 0 {
+		return
+	}
+	s.reserve = s.limits.Running / (4 * n)
+	if s.reserve == 0 && n <= s.limits.Running {
+		s.reserve = 1
+	}
+	s.reserve = min(s.reserve, s.limits.PartitionRunning)
+	for p := range s.partitions {
+		s.reserved += max(0, s.reserve-p.running)
+	}
+}
