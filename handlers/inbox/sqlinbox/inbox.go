@@ -1,0 +1,228 @@
+package sqlinbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/handlers/inbox/internal/postgres"
+)
+
+// longestPause bounds the time between two tries to get SQLite's write lock.
+const longestPause = 50 * time.Millisecond
+
+// Dialect is the kind of database.
+type Dialect string
+
+// The dialects.
+const (
+	PostgreSQL Dialect = "postgres"
+	SQLite     Dialect = "sqlite"
+)
+
+// Config is what New needs; DB and Dialect have no default.
+type Config struct {
+	// DB is the handlers' own database. Each running handler uses one
+	// connection.
+	DB *sql.DB
+	// Dialect says what DB is.
+	Dialect Dialect
+	// Retention is how long an event's ID is remembered after it was applied.
+	// Zero: 7 days. Choose it no less than the topics' retention, or replays of
+	// events without a sequence may be applied again.
+	Retention time.Duration
+	// PartitionEvery is the width of the inbox's partitions on PostgreSQL. Zero:
+	// a seventh of Retention; at most a quarter of it.
+	PartitionEvery time.Duration
+	// AcceptPowerLoss allows settings with which a crash of the machine loses
+	// effects whose events are acknowledged: synchronous below FULL on SQLite,
+	// synchronous_commit = off on PostgreSQL.
+	AcceptPowerLoss bool
+	// Logger hears of the upkeep. Nil: nobody does.
+	Logger *slog.Logger
+}
+
+// Inbox is the inbox of one database. It is safe for concurrent use.
+type Inbox struct {
+	db       *sql.DB
+	dialect  dialect
+	handlers sync.Map // inbox.Handler -> int32
+}
+
+var (
+	_ inbox.Inbox[*sql.Tx] = (*Inbox)(nil)
+	_ inbox.Ledger         = (*Inbox)(nil)
+)
+
+// dialect is what differs between databases.
+type dialect interface {
+	options() *sql.TxOptions
+	register(ctx context.Context, h inbox.Handler) (int32, error)
+	// lock takes the lock of the key in tx, before anything is read.
+	lock(ctx context.Context, tx *sql.Tx, handler int32, a *inbox.Admission) error
+	// admit answers, and writes what follows from it.
+	admit(ctx context.Context, tx querier, handler int32, a *inbox.Admission, mode postgres.Mode) (inbox.Answer, error)
+	// busy reports an error of lock or commit that waiting would have mended.
+	busy(err error) bool
+	// refused reports an answer to COMMIT that says: not committed.
+	refused(err error) bool
+	check(ctx context.Context) error
+	keep(ctx context.Context) error
+}
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// New returns an inbox. It does not touch the database: see Check.
+func New(c Config) (*Inbox, error) {
+	if c.DB == nil {
+		return nil, errors.New("sqlinbox: DB is nil; give the handlers' database")
+	}
+	upkeep := postgres.Upkeep{Retention: c.Retention, PartitionEvery: c.PartitionEvery, AcceptPowerLoss: c.AcceptPowerLoss, Logger: c.Logger}
+	if err := upkeep.Validate(); err != nil {
+		return nil, fmt.Errorf("sqlinbox: %w", err)
+	}
+	b := &Inbox{db: c.DB}
+	switch c.Dialect {
+	case PostgreSQL:
+		b.dialect = &postgresDialect{db: c.DB, upkeep: upkeep}
+	case SQLite:
+		b.dialect = &sqliteDialect{db: c.DB, retention: upkeep.Retention, acceptPowerLoss: c.AcceptPowerLoss, logger: upkeep.Logger}
+	default:
+		return nil, fmt.Errorf("sqlinbox: Dialect is %q; use sqlinbox.PostgreSQL or sqlinbox.SQLite", c.Dialect)
+	}
+	return b, nil
+}
+
+// Apply implements inbox.Inbox.
+func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx context.Context, tx *sql.Tx) error) (inbox.Answer, error) {
+	t, answer, err := b.begin(ctx, &a, postgres.Apply)
+	if err != nil {
+		return 0, err
+	}
+	defer t.end() // after a panic or an error it rolls back
+	if answer != inbox.Fresh {
+		return answer, nil
+	}
+	if err := effect(ctx, t.Tx); err != nil {
+		return 0, err
+	}
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("apply event %s: rolled back: %w", a.EventID, context.Cause(ctx))
+	}
+	if err := b.commit(t); err != nil {
+		return 0, fmt.Errorf("apply event %s: %w", a.EventID, err)
+	}
+	return inbox.Fresh, nil
+}
+
+// Look implements inbox.Ledger.
+func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
+	var answer inbox.Answer
+	err := b.patiently(ctx, &a, func(id int32) (err error) {
+		answer, err = b.dialect.admit(ctx, b.db, id, &a, postgres.Look)
+		return err
+	})
+	return answer, err
+}
+
+// Record implements inbox.Ledger.
+func (b *Inbox) Record(ctx context.Context, a inbox.Admission) error {
+	t, _, err := b.begin(ctx, &a, postgres.Record)
+	if err != nil {
+		return err
+	}
+	defer t.end()
+	if err := b.commit(t); err != nil {
+		return fmt.Errorf("record event %s: %w", a.EventID, err)
+	}
+	return nil
+}
+
+// begin begins a transaction, takes the lock and asks.
+func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, mode postgres.Mode) (t *transaction, answer inbox.Answer, err error) {
+	err = b.patiently(ctx, a, func(id int32) (err error) {
+		if t, err = begin(ctx, b.db, b.dialect.options()); err != nil {
+			return err
+		}
+		if err = b.dialect.lock(ctx, t.Tx, id, a); err == nil {
+			answer, err = b.dialect.admit(ctx, t.Tx, id, a, mode)
+		}
+		if err != nil {
+			t.end()
+		}
+		return err
+	})
+	return t, answer, err
+}
+
+// patiently calls try until it has the locks it needs or ctx ends: one that is
+// held for longer than the database waits by itself is waited for all the same.
+func (b *Inbox) patiently(ctx context.Context, a *inbox.Admission, try func(handler int32) error) error {
+	pause := time.Millisecond
+	for {
+		id, err := b.register(ctx, a.Handler)
+		if err == nil {
+			err = try(id)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return notAdmitted(a, errors.Join(context.Cause(ctx), err))
+		case !b.dialect.busy(err):
+			return notAdmitted(a, err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		pause = min(2*pause, longestPause)
+	}
+}
+
+func (b *Inbox) register(ctx context.Context, h inbox.Handler) (int32, error) {
+	if id, ok := b.handlers.Load(h); ok {
+		return id.(int32), nil //nolint:forcetypeassert // only register stores
+	}
+	id, err := b.dialect.register(ctx, h)
+	if err == nil {
+		b.handlers.Store(h, id)
+	}
+	return id, err
+}
+
+// ID implements inbox.Keeper.
+func (b *Inbox) ID() string { return fmt.Sprintf("sql.DB %p", b.db) }
+
+// Check implements inbox.Keeper.
+func (b *Inbox) Check(ctx context.Context) error { return b.dialect.check(ctx) }
+
+// Keep implements inbox.Keeper. What fails is logged and tried again.
+func (b *Inbox) Keep(ctx context.Context) error { return b.dialect.keep(ctx) }
+
+func (b *Inbox) commit(t *transaction) error {
+	err := t.commit()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrTxDone):
+		return fmt.Errorf("the handler ended the transaction itself; leave commit and rollback to the inbox: %w", err)
+	case b.dialect.refused(err):
+		return fmt.Errorf("commit: %w", err)
+	}
+	return fmt.Errorf("%w: no answer to COMMIT: %w", inbox.ErrCommitUnknown, err)
+}
+
+func notAdmitted(a *inbox.Admission, err error) error {
+	return fmt.Errorf("ask the inbox for event %s, handler %q of group %q: %w: %w", a.EventID, a.Handler.Name, a.Handler.Group, inbox.ErrNotAdmitted, err)
+}

@@ -1,0 +1,35 @@
+-- Answers an admission and says whether the stream's sequence belongs in the
+-- key row. The caller holds the write lock, or only looks.
+-- ?1 handler, ?2 topic, ?3 key (null: orders nothing), ?4 event ID,
+-- ?5 its time in ms (null: not a UUIDv7), ?6 partition, ?7 offset,
+-- ?8 source, ?9 aggregate type, ?10 aggregate ID, ?11 sequence (0: none),
+-- ?12 mode: 0 look only, 1 admit, 2 record an effect that happened already,
+-- ?13 now in ms.
+-- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late.
+WITH k AS (
+    SELECT parked,
+           json_extract(offsets, '$."' || ?6 || '"') AS last_offset,
+           source IS NULL OR (source = ?8 AND aggregate_type = ?9 AND aggregate_id = ?10) AS in_row,
+           CASE
+               WHEN source = ?8 AND aggregate_type = ?9 AND aggregate_id = ?10 THEN sequence
+               WHEN source IS NOT NULL AND ?11 > 0 THEN (
+                   SELECT s.sequence FROM main.tidings_key_stream s
+                   WHERE s.handler_id = ?1 AND s.topic = ?2 AND s.key = ?3
+                     AND s.source = ?8 AND s.aggregate_type = ?9 AND s.aggregate_id = ?10)
+           END AS last_sequence
+    FROM main.tidings_key_row
+    WHERE handler_id = ?1 AND topic = ?2 AND key = ?3
+), age AS (
+    SELECT coalesce(retention_ms > 0 AND ?5 < ?13 - retention_ms, false) AS past
+    FROM main.tidings_inbox_cover
+)
+SELECT CASE
+           WHEN EXISTS (SELECT 1 FROM main.tidings_inbox WHERE event_id = ?4 AND handler_id = ?1) THEN 2
+           WHEN ?12 = 2 THEN 1
+           WHEN k.parked > 0 THEN 3
+           WHEN ?11 > 0 AND ?11 <= k.last_sequence THEN CASE WHEN age.past THEN 2 ELSE 4 END
+           WHEN ?11 = 0 AND age.past AND ?7 <= k.last_offset THEN 2
+           ELSE 1
+       END,
+       coalesce(k.in_row, true)
+FROM age LEFT JOIN k ON true
