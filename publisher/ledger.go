@@ -1,0 +1,332 @@
+package publisher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+)
+
+// ControlTopic is the compacted topic of one partition in which the partition
+// counts of topics are recorded: key = topic name, value = JSON
+// {"topic", "partitions", "at"}; the last record of a key holds, and one without
+// a value says that nothing is recorded.
+const ControlTopic = "tidings.topics"
+
+// ledger reads and writes the control topic.
+type ledger struct {
+	wire *wire
+	gate chan struct{} // one at a time
+	next int64         // the first offset not read; -1: nothing was read
+	read map[string]int
+}
+
+// entry is the value of a record in the control topic.
+type entry struct {
+	Topic      string    `json:"topic"`
+	Partitions int       `json:"partitions"`
+	At         time.Time `json:"at"`
+}
+
+func newLedger(w *wire) *ledger {
+	return &ledger{wire: w, gate: make(chan struct{}, 1), next: -1, read: make(map[string]int)}
+}
+
+// reconcile returns the count recorded for topic. If there is none, count is
+// recorded: adopted is true, and recorded is what holds then, as another may
+// have done the same at the same moment.
+func (l *ledger) reconcile(ctx context.Context, topic string, count int) (recorded int, adopted bool, err error) {
+	err = l.exclusive(ctx, func() error {
+		if err := l.catchUp(ctx); err != nil {
+			return err
+		}
+		if n, is := l.read[topic]; is {
+			recorded = n
+			return nil
+		}
+		if err := l.append(ctx, topic, count); err != nil {
+			return err
+		}
+		adopted = true
+		if err := l.catchUp(ctx); err != nil {
+			return err
+		}
+		recorded = l.read[topic]
+		return nil
+	})
+	return recorded, adopted, err
+}
+
+// record writes count as topic's, whatever was recorded.
+func (l *ledger) record(ctx context.Context, topic string, count int) error {
+	return l.exclusive(ctx, func() error {
+		if err := l.catchUp(ctx); err != nil {
+			return err
+		}
+		return l.append(ctx, topic, count)
+	})
+}
+
+// counts returns every recorded count.
+func (l *ledger) counts(ctx context.Context) (map[string]int, error) {
+	counts := make(map[string]int)
+	err := l.exclusive(ctx, func() error {
+		if _, err := l.leader(ctx); errors.Is(err, ErrUnknownTopic) {
+			return nil // nothing was ever recorded
+		}
+		if err := l.catchUp(ctx); err != nil {
+			return err
+		}
+		for topic, n := range l.read {
+			counts[topic] = n
+		}
+		return nil
+	})
+	return counts, err
+}
+
+func (l *ledger) exclusive(ctx context.Context, do func() error) error {
+	select {
+	case l.gate <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-l.gate }()
+	if err := do(); err != nil {
+		return fmt.Errorf("control topic %q: %w", ControlTopic, err)
+	}
+	return nil
+}
+
+// catchUp reads from where the last read ended to the end. It makes the topic
+// when it is missing.
+func (l *ledger) catchUp(ctx context.Context) error {
+	address, err := l.leader(ctx)
+	if errors.Is(err, ErrUnknownTopic) {
+		if err := l.create(ctx); err != nil {
+			return err
+		}
+		address, err = l.leader(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	client := &kafka.Client{Addr: kafka.TCP(address), Transport: l.wire}
+	first, err := l.offset(ctx, client, kafka.FirstOffset)
+	if err != nil {
+		return err
+	}
+	end, err := l.offset(ctx, client, kafka.LastOffset)
+	if err != nil {
+		return err
+	}
+	if end < l.next || l.next < 0 { // never read, or made anew
+		l.next = first
+		clear(l.read)
+	}
+	l.next = max(l.next, first)
+	for l.next < end {
+		if err := l.fetch(ctx, client); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *ledger) fetch(ctx context.Context, client *kafka.Client) error {
+	res, err := client.Fetch(ctx, &kafka.FetchRequest{
+		Topic: ControlTopic, Offset: l.next, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond,
+	})
+	if err != nil {
+		return err
+	}
+	if res.Error != nil {
+		return res.Error
+	}
+	read := false
+	for {
+		r, err := res.Records.ReadRecord()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		key, err := protocol.ReadAll(r.Key)
+		if err != nil {
+			return err
+		}
+		value, err := protocol.ReadAll(r.Value)
+		if err != nil {
+			return err
+		}
+		if r.Offset < l.next {
+			continue // the batch began before what was asked for
+		}
+		l.next, read = r.Offset+1, true
+		l.apply(string(key), value)
+	}
+	if !read {
+		l.next++ // compaction took what was here
+	}
+	return nil
+}
+
+// apply takes one record in. What is no entry is passed over: it records nothing.
+func (l *ledger) apply(topic string, value []byte) {
+	if value == nil {
+		delete(l.read, topic)
+		return
+	}
+	var e entry
+	if json.Unmarshal(value, &e) == nil && e.Partitions > 0 {
+		l.read[topic] = e.Partitions
+	}
+}
+
+func (l *ledger) append(ctx context.Context, topic string, count int) error {
+	address, err := l.leader(ctx)
+	if err != nil {
+		return err
+	}
+	value, err := json.Marshal(entry{Topic: topic, Partitions: count, At: time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	client := &kafka.Client{Addr: kafka.TCP(address), Transport: l.wire, Timeout: l.wire.requestTimeout}
+	res, err := client.Produce(ctx, &kafka.ProduceRequest{
+		Topic: ControlTopic, RequiredAcks: kafka.RequireAll,
+		Records: kafka.NewRecordReader(kafka.Record{Key: kafka.NewBytes([]byte(topic)), Value: kafka.NewBytes(value)}),
+	})
+	if err != nil {
+		return err
+	}
+	if errors.Is(res.Error, kafka.TopicAuthorizationFailed) {
+		return fmt.Errorf("%w to write it: %w: %s", ErrNotAuthorized, res.Error, withoutIt)
+	}
+	return res.Error
+}
+
+const withoutIt = "grant the user CREATE, DESCRIBE, READ and WRITE on it, or set WithoutControlTopic"
+
+func (l *ledger) leader(ctx context.Context) (string, error) {
+	res, err := l.wire.metadata(ctx, []string{ControlTopic})
+	if err != nil {
+		return "", err
+	}
+	d, err := describedTopic(res, ControlTopic)
+	if errors.Is(err, ErrNotAuthorized) {
+		return "", fmt.Errorf("%w: %s", err, withoutIt)
+	}
+	if err != nil {
+		return "", err
+	}
+	address := leaderOf(res, d.Partitions[0])
+	if address == nil {
+		return "", fmt.Errorf("no leader: %w", kafka.LeaderNotAvailable)
+	}
+	return *address, nil
+}
+
+func (l *ledger) offset(ctx context.Context, client *kafka.Client, which int64) (int64, error) {
+	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+		Topics: map[string][]kafka.OffsetRequest{ControlTopic: {{Partition: 0, Timestamp: which}}},
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range res.Topics[ControlTopic] {
+		if errors.Is(p.Error, kafka.TopicAuthorizationFailed) {
+			return 0, fmt.Errorf("%w to read it: %w: %s", ErrNotAuthorized, p.Error, withoutIt)
+		}
+		if p.Error != nil {
+			return 0, p.Error
+		}
+		if which == kafka.FirstOffset {
+			return p.FirstOffset, nil
+		}
+		return p.LastOffset, nil
+	}
+	return 0, errors.New("the broker gave no offset")
+}
+
+// create makes the control topic; another may do so at the same moment.
+func (l *ledger) create(ctx context.Context) error {
+	err := createTopics(ctx, l.wire, kafka.TopicConfig{
+		Topic: ControlTopic, NumPartitions: 1, ReplicationFactor: -1,
+		ConfigEntries: []kafka.ConfigEntry{{ConfigName: "cleanup.policy", ConfigValue: "compact"}},
+	})
+	if errors.Is(err, kafka.TopicAlreadyExists) {
+		err = nil
+	}
+	if errors.Is(err, ErrNotAuthorized) {
+		return fmt.Errorf("%w: %s", err, withoutIt)
+	}
+	if err != nil {
+		return err
+	}
+	return awaitTopic(ctx, l.wire, ControlTopic)
+}
+
+// createTopics asks the controller for topics and joins its refusals.
+func createTopics(ctx context.Context, w *wire, topics ...kafka.TopicConfig) error {
+	meta, err := w.metadata(ctx, []string{})
+	if err != nil {
+		return err
+	}
+	address := ""
+	for _, b := range meta.Brokers {
+		if address == "" || b.NodeID == meta.ControllerID {
+			address = brokerAddress(b)
+		}
+	}
+	client := &kafka.Client{Addr: kafka.TCP(address), Transport: w, Timeout: w.requestTimeout}
+	res, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: topics})
+	if err != nil {
+		return fmt.Errorf("create topics: %w", err)
+	}
+	var errs []error
+	for _, t := range topics {
+		err := res.Errors[t.Topic]
+		switch {
+		case err == nil:
+		case errors.Is(err, kafka.TopicAuthorizationFailed), errors.Is(err, kafka.ClusterAuthorizationFailed):
+			errs = append(errs, fmt.Errorf("%w to create topic %q: %w", ErrNotAuthorized, t.Topic, err))
+		default:
+			errs = append(errs, fmt.Errorf("create topic %q: %w", t.Topic, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// awaitTopic waits until the brokers know a leader for each partition of names.
+func awaitTopic(ctx context.Context, w *wire, names ...string) error {
+	var pause backoff
+	for {
+		res, err := w.metadata(ctx, names)
+		if err == nil {
+			var missing []string
+			for _, name := range names {
+				if !hasLeaders(res, name) {
+					missing = append(missing, name)
+				}
+			}
+			if len(missing) == 0 {
+				return nil
+			}
+			err = fmt.Errorf("no leader yet for every partition of %s", strings.Join(missing, ", "))
+		}
+		if !temporary(err) {
+			return err
+		}
+		if !sleep(ctx, nil, pause.next()) {
+			return ended(ctx, err)
+		}
+	}
+}
