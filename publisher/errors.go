@@ -102,3 +102,12 @@ func (e *PublishError) Unwrap() []error {
 	}
 	return errs
 }
+
+// Events returns the failed events, in the call's order.
+func (e *PublishError) Events() []event.Event {
+	events := make([]event.Event, len(e.Failed))
+	for i, f := range e.Failed {
+		events[i] = f.Event
+	}
+	return events
+}

@@ -55,7 +55,7 @@ type sending struct {
 	next    int          // the first record that was not looked at
 	touched []*partition // those that have, or had, records of the call
 
-	topic  *topic // the last one looked up
+	topic   *topic           // the last one looked up
 	refused map[string]error // topics that cannot be published to
 }
 
