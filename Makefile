@@ -32,7 +32,7 @@ test-long: ## Run the tests in full sizes, and the compose file
 	@$(MAKE) test-compose
 
 .PHONY: test-compose
-test-compose: image ## Start docker-compose.yml and count what its services do
+test-compose: ## Start docker-compose.yml and count what its services do
 	@cd test/compose && go test -count=1 -timeout 15m -v ./...
 
 .PHONY: fuzz
