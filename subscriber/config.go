@@ -24,7 +24,7 @@ type Config struct {
 	// InstanceID, when set, makes the member static (KIP-345): a restart within
 	// SessionTimeout takes its partitions back without a rebalance. It must be
 	// unique in the group and the same after a restart. Each subscribed topic
-	// joins under InstanceID + "/" + topic. A static member does not leave the
+	// joins under InstanceID + "-" + topic. A static member does not leave the
 	// group when it stops: its partitions wait for it until SessionTimeout.
 	InstanceID string
 

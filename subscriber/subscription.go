@@ -1,0 +1,230 @@
+package subscriber
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidings-bus/tidings/internal/delivery"
+	"github.com/tidings-bus/tidings/internal/lanes"
+)
+
+// subscription is one Subscribe call: a member of the group with its own client.
+type subscription struct {
+	config  Config
+	topic   string
+	number  int // among the subscriber's subscriptions of this topic, from 1
+	log     *slog.Logger
+	metrics *meters
+	health  health
+	values  context.Context //nolint:containedctx // what the messages' contexts derive from
+
+	client *kgo.Client
+	lanes  *lanes.Set[record]
+	out    chan *message.Message
+	halted chan struct{} // closed by halt
+	halt   func()
+	done   chan struct{} // closed when all is over
+
+	mu         sync.Mutex
+	partitions map[int32]*partition
+	room       chan struct{} // a partition may be polled again
+	pollable   bool
+
+	// commits is held while offsets are on their way, and while partitions
+	// change hands: nothing may be committed for one that is gone.
+	commits sync.Mutex
+}
+
+// record is what a lane carries: the Kafka record and, from its first attempt on,
+// its delivery.
+type record struct {
+	kafka    *kgo.Record
+	delivery *delivery.Delivery
+}
+
+// partition is one assigned partition.
+type partition struct {
+	lanes     *lanes.Partition[record]
+	committed int64     // what the group knows; -1: nothing from us
+	end       int64     // the next offset of the log, as far as known
+	full      bool      // the lanes want it paused
+	paused    bool      // the client has it paused
+	watermark int64     // when last looked at
+	moved     time.Time // when that changed, or there was nothing to do
+}
+
+const (
+	pollRecords    = 1000             // at most this many exceed Limits.Pending
+	commitTimeout  = 5 * time.Second  // then the next commit tries
+	cancelGrace    = time.Second      // for handlers to heed a cancelled context
+	stallThreshold = 30 * time.Second // a paused partition that does not move is not ready
+)
+
+func newSubscription(ctx context.Context, config Config, m *meters, topic string, number int) *subscription {
+	s := &subscription{
+		config:     config,
+		topic:      topic,
+		number:     number,
+		log:        config.Logger.With("topic", topic, "group", config.Group),
+		metrics:    m.of(config.Group, topic),
+		values:     context.WithoutCancel(ctx),
+		out:        make(chan *message.Message),
+		halted:     make(chan struct{}),
+		done:       make(chan struct{}),
+		partitions: map[int32]*partition{},
+		room:       make(chan struct{}, 1),
+		pollable:   true,
+	}
+	l := config.Limits
+	s.lanes = lanes.New(lanes.Config[record]{
+		Limits: lanes.Limits{
+			Running: l.Running, PartitionRunning: l.PartitionRunning,
+			Pending: l.Pending, PartitionPending: l.PartitionPending,
+			RunAhead: l.RunAhead, Bytes: l.Bytes, PartitionBytes: l.PartitionBytes,
+		},
+		Work: s.deliver,
+	})
+	s.halt = sync.OnceFunc(func() { close(s.halted) })
+	return s
+}
+
+// start connects and begins to join. After an error nothing is left running.
+func (s *subscription) start(ctx context.Context) error {
+	return s.connect(ctx)
+}
+
+// run reads until ctx ends or halt is called, and then winds everything up: the
+// poll first, so that nothing new comes; then the group, which drains and
+// commits; the output last, so that a successor is not kept waiting for it.
+func (s *subscription) run(ctx context.Context) {
+	polling, stopPolling := context.WithCancel(context.Background())
+	serving, stopServing := context.WithCancel(context.Background())
+	var poll, serve sync.WaitGroup
+	poll.Go(func() { s.poll(polling) })
+	serve.Go(func() { s.followFlow(serving) })
+	serve.Go(func() { s.keepCommitting(serving) })
+
+	select {
+	case <-ctx.Done():
+	case <-s.halted:
+	}
+	s.log.Debug("subscriber stopping")
+	stopPolling()
+	poll.Wait()
+	s.client.AllowRebalance()
+	s.leave()
+	stopServing()
+	serve.Wait()
+	s.client.Close()
+	s.lanes.Close()
+	close(s.out)
+	s.log.Debug("subscriber stopped")
+}
+
+// leave gives up all partitions and tells the group, unless the member is static.
+func (s *subscription) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Timings.Drain+drainMargin)
+	defer cancel()
+	if err := s.client.LeaveGroupContext(ctx); err != nil {
+		s.log.Warn("could not leave the group: its other members wait for the session to end",
+			"session", s.config.Timings.Session, "error", err)
+	}
+	// Normally none is left: leaving has revoked them.
+	s.abandon(s.takeAll())
+}
+
+// poll feeds the lanes. It never waits for a handler, so that rebalances are
+// served at any time.
+func (s *subscription) poll(ctx context.Context) {
+	var entries []lanes.Entry[record]
+	for ctx.Err() == nil {
+		if !s.awaitRoom(ctx) {
+			return
+		}
+		fetches := s.client.PollRecords(ctx, pollRecords)
+		if fetches.IsClientClosed() || ctx.Err() != nil {
+			return
+		}
+		fetches.EachError(s.fetchFailed)
+		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+			entries = s.feed(f, entries[:0])
+			clear(entries)
+		})
+		s.regulate()
+		s.client.AllowRebalance()
+	}
+}
+
+// feed adds one partition's records to its lanes. The slice is for reuse.
+func (s *subscription) feed(f kgo.FetchTopicPartition, entries []lanes.Entry[record]) []lanes.Entry[record] {
+	s.mu.Lock()
+	p := s.partitions[f.Partition]
+	if p == nil { // revoked, its records are for somebody else
+		s.mu.Unlock()
+		return entries
+	}
+	p.end = max(f.HighWatermark, p.end)
+	into := p.lanes
+	s.mu.Unlock()
+
+	received := 0
+	for _, r := range f.Records {
+		e := lanes.Entry[record]{Offset: r.Offset}
+		if r.Attrs.IsControl() {
+			e.Skip = true // but the watermark must get over it
+		} else {
+			received++
+			e.Key, e.Size, e.Value = r.Key, size(r), record{kafka: r}
+		}
+		entries = append(entries, e)
+	}
+	s.metrics.received.WithLabelValues(s.config.Group, s.topic).Add(float64(received))
+	if err := into.Add(entries...); err != nil {
+		s.rewound(f.Partition, into, entries, err)
+	}
+	return entries
+}
+
+// rewound starts a partition anew whose log went back: what it holds now under
+// the old offsets may be other messages.
+func (s *subscription) rewound(id int32, old *lanes.Partition[record], entries []lanes.Entry[record], err error) {
+	var order *lanes.OrderError
+	if errors.As(err, &order) {
+		from := slices.IndexFunc(entries, func(e lanes.Entry[record]) bool { return e.Offset == order.Offset })
+		entries = entries[from:]
+	}
+	s.log.Error("the log went back: its leader changed uncleanly and messages may be lost; reading on from where it stands",
+		"partition", id, "error", err)
+	s.commits.Lock()
+	defer s.commits.Unlock()
+	s.mu.Lock()
+	p := s.partitions[id]
+	if p == nil || p.lanes != old {
+		s.mu.Unlock()
+		return
+	}
+	p.lanes = s.lanes.Open(id)
+	p.committed, p.end, p.full = -1, 0, false
+	into := p.lanes
+	s.mu.Unlock()
+	s.end(map[int32]*lanes.Partition[record]{id: old})
+	if err := into.Add(entries...); err != nil {
+		s.log.Error("records out of order in one fetch", "partition", id, "error", err)
+	}
+}
+
+// size is what a record holds in memory, roughly.
+func size(r *kgo.Record) int {
+	n := 256 + len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += 40 + len(h.Key) + len(h.Value)
+	}
+	return n
+}
