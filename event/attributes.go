@@ -1,8 +1,8 @@
 package event
 
 import (
+	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -195,20 +195,34 @@ func (a *attributes) time(e *Event) error {
 	return checkTime("time", e.time)
 }
 
+// sequenceDigits is the width of a written sequence: the extension demands
+// values that sort as text, and int64 has 19 digits.
+const sequenceDigits = 19
+
+// appendSequence writes n, not negative, with leading zeros.
+func appendSequence(b []byte, n int64) []byte {
+	b = append(b, "0000000000000000000"...)
+	for i := len(b) - 1; n > 0; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return b
+}
+
 // numbers reads what must be of a form of ours to be a field of Event. Another
 // producer may mean something else by the same name: such a value stays a
 // header, so that it is neither lost nor misread.
 func (a *attributes) numbers(e *Event) {
 	e.version = 1
 	if v := a.values[attrDataVersion]; v != "" {
-		if n, ok := canonicalNumber(v); ok && int64(int(n)) == n {
+		if n, ok := positive(v); ok && n <= math.MaxInt32 {
 			e.version = int(n)
 		} else {
 			a.extra = append(a.extra, Header{attrNames[attrDataVersion], v})
 		}
 	}
 	if v := a.values[attrSequence]; v != "" {
-		if n, ok := canonicalNumber(v); ok {
+		if n, ok := positive(v); ok {
 			e.sequence = n
 		} else {
 			a.extra = append(a.extra, Header{attrNames[attrSequence], v})
@@ -240,18 +254,17 @@ func (a *attributes) headers(e *Event) error {
 	return nil
 }
 
-// canonicalNumber reads a number from 1 written the only way we write it.
-func canonicalNumber(s string) (int64, bool) {
-	if s == "" || s[0] < '1' || s[0] > '9' || len(s) > 19 {
-		return 0, false
-	}
+// positive reads a decimal number from 1, leading zeros allowed.
+func positive(s string) (int64, bool) {
+	var n int64
 	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
+		digit := int64(s[i]) - '0'
+		if digit < 0 || digit > 9 || n > (math.MaxInt64-digit)/10 {
 			return 0, false
 		}
+		n = n*10 + digit
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil
+	return n, n > 0
 }
 
 // canonicalUUID reads a UUID written in lower case with hyphens. The nil and
@@ -303,7 +316,7 @@ func (e Event) attributeBytes() int {
 	each("subject", len(e.subject))
 	each("dataschema", len(e.dataSchema))
 	each("datacontenttype", len(e.contentType))
-	each("sequence", 20)
+	each("sequence", sequenceDigits)
 	each("partitionkey", len(e.aggregate.ID))
 	each("aggregatetype", len(e.aggregate.Type))
 	each("dataversion", 20)

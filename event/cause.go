@@ -23,18 +23,33 @@ func (o origin) in(ctx context.Context) context.Context {
 	return context.WithValue(ctx, originKey{}, &o)
 }
 
+// longestID bounds what another producer's event can make ours carry, in bytes.
+const longestID = 1024
+
+// causation is the ID that events which follow from o's cause carry.
+func (o origin) causation() string {
+	if o.cause.IsZero() {
+		return ""
+	}
+	if id := o.cause.CloudEventID(); len(id) <= longestID {
+		return id
+	}
+	return o.cause.id.String()
+}
+
 // WithCause returns a context in which new events follow from e: its ID becomes
 // their causation, its correlation theirs (its ID where it has none), and its
-// trace context, where valid, replaces what ctx had.
+// trace context, where valid, replaces what ctx had. Of IDs over 1,024 bytes,
+// which only other producers send, the causation is e.ID() instead.
 func WithCause(ctx context.Context, e Event) context.Context {
 	o := originOf(ctx)
 	o.cause = e
 	o.correlation = e.correlation
-	if o.correlation == "" {
-		o.correlation = e.CloudEventID()
+	if o.correlation == "" || len(o.correlation) > longestID {
+		o.correlation = o.causation()
 	}
 	if validTraceParent(e.traceParent) {
-		o.traceParent, o.traceState = e.traceParent, knownTraceState(e.traceState)
+		o.traceParent, o.traceState = level1(e.traceParent), knownTraceState(e.traceState)
 	}
 	return o.in(ctx)
 }
@@ -71,7 +86,7 @@ func WithTrace(ctx context.Context, traceParent, traceState string) context.Cont
 		return ctx
 	}
 	o := originOf(ctx)
-	o.traceParent, o.traceState = traceParent, knownTraceState(traceState)
+	o.traceParent, o.traceState = level1(traceParent), knownTraceState(traceState)
 	return o.in(ctx)
 }
 
@@ -81,8 +96,20 @@ func TraceFrom(ctx context.Context) (traceParent, traceState string) {
 	return o.traceParent, o.traceState
 }
 
+// level1 writes a valid traceparent of any version as version 00, as section
+// 4.3 of W3C Trace Context has participants do that know no later one.
+func level1(traceParent string) string {
+	if traceParent[:2] == "00" {
+		return traceParent
+	}
+	return "00" + traceParent[2:traceParentSize]
+}
+
+// knownTraceState drops what is invalid or longer than the 512 characters that
+// W3C Trace Context asks participants to pass on.
 func knownTraceState(s string) string {
-	if !validTraceState(s) {
+	const most = 512
+	if len(s) > most || !validTraceState(s) {
 		return ""
 	}
 	return s

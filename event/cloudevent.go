@@ -92,7 +92,7 @@ func checkJSON(b []byte) error {
 	}
 	if !json.Valid(b) {
 		var raw json.RawMessage
-		return fmt.Errorf("invalid JSON: %w", json.Unmarshal(b, &raw))
+		return fmt.Errorf("invalid JSON: %w", json.Unmarshal(b, &raw)) // says where
 	}
 	return nil
 }
@@ -106,9 +106,10 @@ func scanEvent(b, key []byte) (Event, error) {
 	var a attributes
 	var data, base []byte
 	for s.i++; s.more('}'); {
-		name, err := unquote(s.value())
+		quoted := s.value()
+		name, err := unquote(quoted)
 		if err != nil {
-			return Event{}, err
+			return Event{}, &InvalidError{"attribute name", string(quoted), err.Error()}
 		}
 		s.skipSpace()
 		s.i++ // the colon
@@ -156,6 +157,9 @@ func (a *attributes) setJSON(name string, value []byte) error {
 			return &InvalidError{name, string(value), err.Error()}
 		}
 		return a.set(name, text)
+	}
+	if at := lookUp(name); at <= attrContentType && at != attrNone {
+		return &InvalidError{name, string(value), "must be a string"}
 	}
 	return a.set(name, string(value))
 }
@@ -223,7 +227,7 @@ func appendCloudEvent(b []byte, e Event) []byte {
 	text(attrDataSchema, e.dataSchema)
 	text(attrContentType, e.contentType)
 	if e.sequence > 0 {
-		text(attrSequence, strconv.FormatInt(e.sequence, 10))
+		text(attrSequence, string(appendSequence(nil, e.sequence)))
 	}
 	text(attrPartitionKey, e.aggregate.ID)
 	text(attrAggregateType, e.aggregate.Type)

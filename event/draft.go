@@ -3,8 +3,10 @@ package event
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"mime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,17 +52,22 @@ type Draft struct {
 // to UTC without its monotonic reading, and returns an *InvalidError that names
 // the first field it cannot accept. A zero time is filled in, never refused: an
 // event made here always has one.
-func New(d Draft) (Event, error) { return newEvent(d, MaxDataBytes) }
-
-func newEvent(d Draft, maxData int) (Event, error) {
-	if len(d.Data) > maxData {
-		return Event{}, &InvalidError{
-			Field: "data", Value: fmt.Sprintf("%d bytes", len(d.Data)),
-			Reason: fmt.Sprintf("is over the limit of %d bytes: store the bulk elsewhere and send a reference, or raise CatalogConfig.MaxDataBytes together with the topic's max.message.bytes", maxData),
-		}
+func New(d Draft) (Event, error) {
+	if err := checkData(d.Data, MaxDataBytes); err != nil {
+		return Event{}, err
 	}
 	d.Data = bytes.Clone(d.Data)
 	return newOwned(d)
+}
+
+func checkData(data []byte, most int) error {
+	if len(data) <= most {
+		return nil
+	}
+	return &InvalidError{
+		"data", fmt.Sprintf("%d bytes", len(data)),
+		fmt.Sprintf("is over the limit of %d bytes: store the bulk elsewhere and send a reference, or raise CatalogConfig.MaxDataBytes together with the topic's max.message.bytes", most),
+	}
 }
 
 // newOwned is New for data that nobody else holds and that is within its limit.
@@ -115,10 +122,12 @@ func (d *Draft) fill() error {
 
 func (d *Draft) validate() error {
 	switch {
+	case d.ID == uuid.Max:
+		return &InvalidError{"id", d.ID.String(), "is the max UUID, which names nothing: leave it zero for a new one"}
 	case d.Type == "":
 		return &InvalidError{"type", d.Type, `is empty: name what happened, such as "order.canceled"`}
-	case d.Version < 1:
-		return &InvalidError{"version", fmt.Sprint(d.Version), "is below 1: schema versions count from 1"}
+	case d.Version < 1 || d.Version > math.MaxInt32:
+		return &InvalidError{"version", strconv.Itoa(d.Version), "is not from 1 to 2147483647: count schema versions from 1"}
 	case d.Source == "":
 		return &InvalidError{"source", d.Source, `is empty: name the producing service, such as "/orders"`}
 	case d.Aggregate.Type == "":
@@ -126,7 +135,7 @@ func (d *Draft) validate() error {
 	case d.Aggregate.ID == "":
 		return &InvalidError{"aggregate.id", "", "is empty: name the aggregate the event belongs to; its ID is the Kafka key and gives the order"}
 	case d.Sequence < 0:
-		return &InvalidError{"sequence", fmt.Sprint(d.Sequence), "is negative: number the events of an aggregate from 1, or give 0 for none"}
+		return &InvalidError{"sequence", strconv.FormatInt(d.Sequence, 10), "is negative: number the events of an aggregate from 1, or give 0 for none"}
 	}
 	if err := checkTime("time", d.Time); err != nil {
 		return err

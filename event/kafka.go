@@ -55,7 +55,7 @@ func ToKafka(e Event) KafkaRecord {
 	w.text(kafkaNames[attrDataSchema], e.dataSchema)
 	w.text(kafkaNames[attrContentType], e.contentType)
 	if e.sequence > 0 {
-		w.number(kafkaNames[attrSequence], e.sequence)
+		w.sequence(e.sequence)
 	}
 	w.text(kafkaNames[attrPartitionKey], e.aggregate.ID)
 	w.text(kafkaNames[attrAggregateType], e.aggregate.Type)
@@ -127,6 +127,12 @@ func (w *kafkaWriter) number(name string, n int64) {
 	from := len(w.buf)
 	w.buf = strconv.AppendInt(w.buf, n, 10)
 	w.add(name, from)
+}
+
+func (w *kafkaWriter) sequence(n int64) {
+	from := len(w.buf)
+	w.buf = appendSequence(w.buf, n)
+	w.add(kafkaNames[attrSequence], from)
 }
 
 func (w *kafkaWriter) id(e Event) {

@@ -2,11 +2,14 @@ package event
 
 import "strings"
 
+// traceParentSize is the length of a traceparent of version 00.
+const traceParentSize = 55
+
 // validTraceParent tells whether s is a traceparent by W3C Trace Context,
 // section 3.2: version 00 exactly, later versions as far as their first 55
 // characters go.
 func validTraceParent(s string) bool {
-	const size = 55
+	const size = traceParentSize
 	if len(s) < size || s[2] != '-' || s[35] != '-' || s[52] != '-' {
 		return false
 	}
