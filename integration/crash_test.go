@@ -1,0 +1,141 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tidings-bus/tidings/internal/testenv"
+)
+
+// A member dies of SIGKILL amid its work, several times, and another takes over:
+// I3, I4 and I5 across a crash.
+func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) {
+	s := newScene(t, stage{})
+	events := plan("o", size(shape{100, 60}, shape{500, 200}))
+	s.expect(events)
+	hs := every(0, 3*time.Millisecond)
+	s.takes("billing", hs)
+	spec := func(name string) member {
+		return member{Name: name, Group: "billing", Handlers: hs, Session: 2 * time.Second}
+	}
+	s.produce(producer{})
+	s.member(spec("survivor"))
+	kills := size(3, 8)
+	for i := range kills {
+		name := fmt.Sprintf("victim-%d", i)
+		victim := s.member(spec(name))
+		s.awaitEffects(size(100, 500), "member = $1", name)
+		victim.kill(t)
+		lag, err := s.lag(s.ctx, "billing")
+		require.NoError(t, err)
+		require.Positive(t, lag, "the kill must be amid the work")
+	}
+	last := s.member(spec("last"))
+	s.awaitDrained("billing")
+	last.stop(t)
+	s.processes[1].stop(t)
+	s.requireEffectsOnce("billing")
+}
+
+// Members come and go under load, and every twentieth event fails at first:
+// its tries, its delays and its key's order survive the moves.
+func TestMembersJoinAndLeaveWhileEveryTwentiethEventFails(t *testing.T) {
+	s := newScene(t, stage{partitions: 6})
+	events := plan("o", size(shape{150, 40}, shape{1000, 200}))
+	s.expect(events)
+	hs := every(0.05, time.Millisecond)
+	s.takes("billing", hs)
+	spec := func(name string) member { return member{Name: name, Group: "billing", Handlers: hs} }
+
+	producing := s.producer(producer{Slice: 20, Pace: size(40*time.Millisecond, 100*time.Millisecond)})
+	members := []*process{s.member(spec("m0")), s.member(spec("m1"))}
+	s.awaitEffects(50, "member = 'm0'")
+	for i := range size(3, 12) {
+		name := fmt.Sprintf("m%d", i+2)
+		members = append(members, s.member(spec(name)))
+		s.awaitEffects(50, "member = $1", name)
+		members[0].stop(t)
+		members = members[1:]
+	}
+	require.True(t, producing.running(), "members must come and go under load")
+	producing.wait(t)
+	s.awaitDrained("billing")
+	for _, m := range members {
+		m.stop(t)
+	}
+	s.requireEffectsOnce("billing")
+	tries, failed := s.failures("billing")
+	want := 0
+	for _, e := range events {
+		for _, h := range hs {
+			if h.Type == e.Type && failures(h, e.ID) > 0 {
+				want++
+			}
+		}
+	}
+	require.Equal(t, want, failed, "each chosen event must have failed first")
+	require.Greater(t, tries, failed, "some must have failed twice")
+	t.Logf("%d tries of %d events failed on purpose", tries, failed)
+}
+
+// The broker dies of SIGKILL and comes back: while events are published, and
+// while they are handled. The publisher tries until its context ends.
+func TestABrokerKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
+	broker := testenv.StartKafka(t, testenv.KafkaOptions{})
+	s := newScene(t, stage{brokers: broker.Brokers})
+	hs := every(0, 3*time.Millisecond)
+	s.takes("billing", hs)
+	sh := size(shape{100, 40}, shape{500, 200})
+	spec := member{Name: "a", Group: "billing", Handlers: hs}
+
+	// While publishing: a call in flight must still return when all is acknowledged.
+	events := plan("o", sh)
+	s.expect(events)
+	producing := s.producer(producer{Slice: 20, Pace: 20 * time.Millisecond})
+	s.awaitProduced(len(events) / 4)
+	require.NoError(t, broker.Kill(s.ctx))
+	require.True(t, producing.running(), "the broker must die while events are published")
+	require.NoError(t, broker.Start(s.ctx))
+	producing.wait(t)
+
+	// While consuming.
+	a := s.member(spec)
+	s.awaitEffects(sh.events()/8, "grp = 'billing'")
+	require.NoError(t, broker.Kill(s.ctx))
+	require.NoError(t, broker.Start(s.ctx))
+	lag, err := s.lag(s.ctx, "billing")
+	require.NoError(t, err)
+	require.Positive(t, lag, "the broker must die amid the work")
+	s.awaitDrained("billing")
+	a.stop(t)
+	s.requireEffectsOnce("billing")
+}
+
+// The database dies of SIGKILL under load and comes back: what was in doubt is
+// settled by the inbox, and an outage is not the events' fault: none of them
+// spends its tries on it and is left to the slow retry.
+func TestADatabaseKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
+	server := testenv.StartPostgres(t, testenv.PostgresOptions{})
+	s := newScene(t, stage{postgres: server.Database(t)})
+	events := plan("o", size(shape{100, 60}, shape{500, 200}))
+	s.expect(events)
+	hs := every(0, 2*time.Millisecond)
+	s.takes("billing", hs)
+	a := s.member(member{Name: "a", Group: "billing", Handlers: hs, SlowRetry: time.Hour})
+	producing := s.producer(producer{Slice: 20, Pace: 10 * time.Millisecond})
+	for i := range size(2, 6) {
+		s.awaitEffects(len(events)*(i+1)/size(5, 10), "grp = 'billing'")
+		require.NoError(t, server.Kill(s.ctx))
+		require.NoError(t, server.Start(s.ctx))
+		lag, err := s.lag(s.ctx, "billing")
+		require.NoError(t, err)
+		require.True(t, lag > 0 || producing.running(), "the database must die amid the work")
+	}
+	producing.wait(t)
+	s.awaitDrained("billing")
+	a.stop(t)
+	s.requireEffectsOnce("billing")
+}

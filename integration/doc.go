@@ -1,0 +1,39 @@
+// Package integration holds the suites that prove the bus on real parts: Kafka
+// and PostgreSQL in containers, consumers and producers in processes of their
+// own that die of SIGKILL. It has no code but tests.
+//
+// What every suite demands, counted over every event by a ledger in the handlers'
+// own database:
+//
+//   - lost 0: each published event has its effect by each handler of its type.
+//   - doubled 0: it has it once, whatever crashed (I4).
+//   - stray 0: nothing else has one.
+//   - order breaks 0: each handler's effects of a key are in the key's order,
+//     and each saw what its predecessor left behind (I3).
+//   - each effect has its inbox row, and each row its effect (I4).
+//   - the group's offsets reach the topic's ends and never pass a message that
+//     is not finished (I5).
+//
+// A failure names the first offender by its ID, and shows what the processes
+// wrote. Sizes are small in an ordinary run; TIDINGS_TEST_LONG=1 asks for the
+// full ones. Without Docker the suites are skipped, and say so.
+//
+// # Budgets
+//
+// A suite that takes longer has failed: the budget is a guard against hanging,
+// ten times as much at full size. It begins when the containers run.
+//
+//	TestAnEventPublishedByOneProcessHasItsEffectOnceAndInOrderInAnother   60 s
+//	TestAnEventPublishedTwiceHasItsEffectOnce                             60 s
+//	TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing          90 s
+//	TestABrokerKilledAndRestartedLosesAndDoublesNothing                  120 s
+//	TestMembersJoinAndLeaveWhileEveryTwentiethEventFails                  90 s
+//	TestADatabaseKilledAndRestartedLosesAndDoublesNothing                 90 s
+//	TestPublisherAndSubscriberSpeakTLSAndSCRAM                            90 s
+//	TestAbortedTransactionsReachNoHandlerAndHoldNothingUp                 60 s
+//	TestPartitionsMoveBetweenOneThreeAndTwoProcesses                      90 s
+//	TestAFaultyMessageHoldsItsOwnKeyUntilAFixedProcessAppliesIt           60 s
+//	TestAMessageThatIsNoEventIsHeldAndTheOthersGoOn                       60 s
+//	TestTheAuditSeesEveryKindOfFault                                      30 s
+//	TestEverySuiteHasABudget                                               5 s
+package integration
