@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 
 	"github.com/pressly/goose/v3"
 )
@@ -68,7 +67,7 @@ func up(ctx context.Context, db *sql.DB, dialect goose.Dialect, dir string, opti
 	if err != nil {
 		return err
 	}
-	options = append(options, goose.WithLogger(goose.NopLogger()), goose.WithSlog(slog.New(slog.DiscardHandler)))
+	options = append(options, goose.WithLogger(goose.NopLogger()))
 	provider, err := goose.NewProvider(dialect, db, migrations, options...)
 	if err != nil {
 		return err

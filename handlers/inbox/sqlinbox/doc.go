@@ -5,6 +5,7 @@
 //
 //   - PostgreSQL: as pgxinbox, in the same tables, with three round trips before
 //     the effect where pgx needs one.
+//
 //   - SQLite: the first statement of each transaction is a write, so it holds the
 //     file's write lock before it reads anything, with any _txlock. Waiting for
 //     another process's lock goes on past busy_timeout until the context ends,
@@ -15,5 +16,6 @@
 //   - SQLite's inbox is one table, pruned in small batches by the time of
 //     admission. Effects that write to an attached file do not commit with it as
 //     one: SQLite does not promise that in WAL mode.
+//
 //   - The database is the caller's and is not closed.
 package sqlinbox
