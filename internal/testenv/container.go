@@ -47,13 +47,13 @@ type spec struct {
 	ready func(context.Context) error
 }
 
-// start runs make's container; make is called again, to choose other ports,
-// when another process took one of them.
-func start(make func() (spec, error)) (*Container, error) {
+// start runs describe's container; describe is called again, to choose other
+// ports, when another process took one of them.
+func start(describe func() (spec, error)) (*Container, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		s, err := make()
+		s, err := describe()
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +73,7 @@ func portTaken(err error) bool {
 }
 
 func run(ctx context.Context, s spec) (*Container, error) {
-	exposed, bindings := []string{}, network.PortMap{}
+	exposed, bindings := make([]string, 0, len(s.ports)), network.PortMap{}
 	for inside, outside := range s.ports {
 		exposed = append(exposed, fmt.Sprintf("%d/tcp", inside))
 		bindings[network.MustParsePort(fmt.Sprintf("%d/tcp", inside))] = []network.PortBinding{
@@ -100,7 +100,7 @@ func run(ctx context.Context, s spec) (*Container, error) {
 		err = c.ready(ctx)
 	}
 	if err != nil {
-		err = fmt.Errorf("start a container of %s: %w%s", s.image, err, c.tail())
+		err = fmt.Errorf("start a container of %s: %w%s", s.image, err, c.tail(ctx))
 		if ctr != nil && c.id != "" {
 			_ = c.remove(context.WithoutCancel(ctx))
 		}
@@ -169,7 +169,7 @@ func (c *Container) Unpause(ctx context.Context) error {
 // Ready returns when the service answers, or with ctx's error.
 func (c *Container) Ready(ctx context.Context) error {
 	if err := c.ready(ctx); err != nil {
-		return fmt.Errorf("wait for container %.12s: %w%s", c.id, err, c.tail())
+		return fmt.Errorf("wait for container %.12s: %w%s", c.id, err, c.tail(ctx))
 	}
 	return nil
 }
@@ -195,11 +195,11 @@ func (c *Container) Exec(ctx context.Context, command ...string) (string, error)
 func (c *Container) removeAfter(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("container %.12s%s", c.id, c.tail())
-		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), removeTimeout)
 		defer cancel()
+		if t.Failed() {
+			t.Logf("container %.12s%s", c.id, c.tail(ctx))
+		}
 		if err := c.remove(ctx); err != nil {
 			t.Errorf("%v", err)
 		}
@@ -228,11 +228,12 @@ func (c *Container) command(
 }
 
 // tail is the end of the container's log, for an error's text.
-func (c *Container) tail() string {
+func (c *Container) tail(ctx context.Context) string {
 	if c.id == "" {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	// The start or the wait it explains may have used up its time.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	logs, err := c.ctr.Logs(ctx)
 	if err != nil {
@@ -270,7 +271,7 @@ func freePort(ctx context.Context) (int, error) {
 	const from, to = 20000, 32000
 	var last error
 	for range 100 {
-		port := from + rand.IntN(to-from)
+		port := from + rand.IntN(to-from) //nolint:gosec // any port will do
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(bindAddress().String(), strconv.Itoa(port)))
 		if err != nil {
 			last = err

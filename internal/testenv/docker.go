@@ -70,7 +70,7 @@ func leaveOut(t testing.TB, reason error) {
 	if name == "" {
 		return
 	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // the run's own file
 	if err != nil {
 		t.Fatalf("record that %s is left out: %v", t.Name(), err)
 	}

@@ -32,7 +32,11 @@ type PostgresOptions struct {
 	Settings map[string]string
 }
 
-const postgresPort = 5432
+const (
+	postgresPort = 5432
+	// superuser is the name of the user, its password and its database.
+	superuser = "postgres"
+)
 
 // Postgres returns the URL of a fresh, empty database on a server that all
 // tests of the binary share. The database is dropped at the end of the test.
@@ -101,8 +105,8 @@ func (s *Server) spec(options PostgresOptions) (spec, error) {
 		return spec{}, err
 	}
 	s.URL = (&url.URL{
-		Scheme: "postgres", User: url.UserPassword("postgres", "postgres"),
-		Host: address(port), Path: "/postgres", RawQuery: "sslmode=disable",
+		Scheme: "postgres", User: url.UserPassword(superuser, superuser),
+		Host: address(port), Path: "/" + superuser, RawQuery: "sslmode=disable",
 	}).String()
 	settings := map[string]string{"max_connections": "200"}
 	maps.Copy(settings, options.Settings)
@@ -112,7 +116,7 @@ func (s *Server) spec(options PostgresOptions) (spec, error) {
 	}
 	return spec{
 		image: PostgresImage(),
-		env:   map[string]string{"POSTGRES_PASSWORD": "postgres"},
+		env:   map[string]string{"POSTGRES_PASSWORD": superuser},
 		args:  args,
 		ports: map[int]int{postgresPort: port},
 		// The first line is that of the server that sets the data directory up.

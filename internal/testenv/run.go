@@ -76,7 +76,7 @@ func (p *pool) removeAll() error {
 	defer p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
-	var errs []error
+	errs := make([]error, 0, len(p.containers))
 	for _, c := range p.containers {
 		errs = append(errs, c.remove(ctx))
 	}

@@ -3,6 +3,7 @@ package compose_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -123,9 +124,7 @@ func (s *stack) load(t *testing.T, replicas int) *compose.DockerCompose {
 	c, err := compose.NewDockerComposeWith(compose.StackIdentifier(s.name), compose.WithStackFiles(file))
 	require.NoError(t, err)
 	env := map[string]string{"TIDINGS_BILLING_REPLICAS": strconv.Itoa(replicas)}
-	for k, v := range s.env {
-		env[k] = v
-	}
+	maps.Copy(env, s.env)
 	c.WithEnv(env)
 	return c
 }
