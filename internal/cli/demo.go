@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/tidings-bus/tidings/internal/demo"
+)
+
+func demoCommand() *cobra.Command {
+	var (
+		kafka  kafkaFlags
+		addrs  []string
+		cfg    demo.Config
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Watch a shop of several processes survive a kill, and count every event",
+		Long: `Runs a small shop as processes of its own: an order service that places, pays,
+ships and cancels orders; billing, twice; shipping; and mail, whose provider is a
+local HTTP server that fails on purpose. By default on an embedded broker and
+SQLite files with synchronous=FULL: no network, no Docker.
+
+While it runs, some events are published twice, one billing process is killed with
+SIGKILL and started again, and the broker is restarted. Then an audit counts every
+event: published, handled by each service, effects, duplicates refused, order
+breaks, lost. Anything that does not add up is named, and the exit code is 1; the
+files are kept then, and removed otherwise.
+
+--kafka and --postgres run the same on real ones. The demo makes a topic, groups
+and a database of its own there and removes them afterwards; it does not restart a
+broker that is not its own.`,
+		Example: `  tidings demo
+  tidings demo --events 20000 --orders 1000 --seed 7
+  tidings demo --kafka 127.0.0.1:9092 --postgres postgres://postgres:postgres@127.0.0.1:5432/postgres
+  tidings demo --json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("seed") {
+				cfg.Seed = rand.Uint64N(1_000_000) //nolint:gosec // printed, so that the run can be repeated
+			}
+			if err := demoKafka(&cfg, &kafka, addrs); err != nil {
+				return err
+			}
+			if cfg.Postgres != "" {
+				if _, err := parsePostgres(cfg.Postgres); err != nil {
+					return usageError{err}
+				}
+			}
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), cfg, asJSON)
+		},
+	}
+	kafka.registerAs(cmd, "")
+	f := cmd.Flags()
+	f.StringSliceVar(&addrs, "kafka", nil, "run on these brokers instead of the embedded one")
+	f.StringVar(&cfg.Postgres, "postgres", "", "run on this PostgreSQL server instead of SQLite files (URL; the user needs CREATEDB)")
+	f.IntVar(&cfg.Events, "events", 5000, "events in all")
+	f.IntVar(&cfg.Orders, "orders", 0, "orders they are spread over (default: a tenth of the events)")
+	f.Uint64Var(&cfg.Seed, "seed", 0, "what happens follows from it (default: random, printed)")
+	f.BoolVar(&cfg.Keep, "keep", false, "keep the files, or the database and topic, after success too")
+	f.BoolVar(&asJSON, "json", false, "print the audit as JSON and no progress")
+	cmd.AddCommand(serviceCommand())
+	return cmd
+}
+
+// demoKafka fills cfg.Kafka when brokers are given.
+func demoKafka(cfg *demo.Config, kafka *kafkaFlags, addrs []string) error {
+	if len(addrs) == 0 {
+		return nil
+	}
+	kafka.brokers = addrs
+	conn, err := kafka.config()
+	if err != nil {
+		return err
+	}
+	cfg.Kafka = &demo.Kafka{Connection: conn, Options: clientOpts(conn), Args: kafka.args()}
+	return nil
+}
+
+func runDemo(ctx context.Context, out io.Writer, cfg demo.Config, asJSON bool) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program, to run the demo's processes: %w", err)
+	}
+	cfg.Command = func(args ...string) *exec.Cmd { return exec.Command(exe, args...) } //nolint:gosec,noctx // ourselves; the demo ends them
+	if err := cfg.Validate(); err != nil {
+		return usageError{err}
+	}
+	if cfg.Kafka != nil {
+		if err := reachable(ctx, cfg.Kafka); err != nil {
+			return err
+		}
+	}
+	if !asJSON {
+		cfg.Out = out
+		if f, ok := out.(*os.File); ok {
+			cfg.Terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // descriptors are small
+		}
+	}
+	report, err := demo.Run(ctx, cfg)
+	if err != nil {
+		if report.Kept != "" {
+			return fmt.Errorf("%w; what happened is in %s", err, report.Kept)
+		}
+		return err
+	}
+	if asJSON {
+		if err := printJSON(out, report); err != nil {
+			return err
+		}
+	} else {
+		report.Print(out)
+	}
+	if !report.OK {
+		return &reportedError{fmt.Errorf("the audit does not add up")} //nolint:perfsprint // text for nobody
+	}
+	return nil
+}
+
+func reachable(ctx context.Context, k *demo.Kafka) error {
+	probe := kafkaFlags{timeout: 30 * time.Second}
+	cl, err := probe.dial(ctx, k.Connection)
+	if err != nil {
+		return err
+	}
+	cl.Close()
+	return nil
+}

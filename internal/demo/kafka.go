@@ -1,0 +1,135 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidings-bus/tidings/event"
+)
+
+// cluster is how the demo itself looks at Kafka, past the parts it shows.
+type cluster struct {
+	opts  []kgo.Opt
+	cl    *kgo.Client
+	admin *kadm.Client
+	topic string
+}
+
+func openCluster(opts []kgo.Opt, topic string) (*cluster, error) {
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Kafka: %w", err)
+	}
+	return &cluster{opts: opts, cl: cl, admin: kadm.NewClient(cl), topic: topic}, nil
+}
+
+func (c *cluster) close() { c.cl.Close() }
+
+// lag returns how many records the groups have not finished, over all groups.
+func (c *cluster) lag(ctx context.Context, groups []string) (int64, error) {
+	ends, err := c.admin.ListEndOffsets(ctx, c.topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("asking for the end of topic %s: %w", c.topic, err)
+	}
+	var lag int64
+	for _, g := range groups {
+		committed, err := c.admin.FetchOffsets(ctx, g)
+		if err == nil {
+			err = committed.Error()
+		}
+		if err != nil {
+			return 0, fmt.Errorf("asking for the offsets of group %s: %w", g, err)
+		}
+		ends.Each(func(end kadm.ListedOffset) {
+			at := int64(0)
+			if o, ok := committed.Lookup(end.Topic, end.Partition); ok && o.At > 0 {
+				at = o.At
+			}
+			lag += max(0, end.Offset-at)
+		})
+	}
+	return lag, nil
+}
+
+// records reads the whole topic.
+func (c *cluster) records(ctx context.Context) ([]logRecord, error) {
+	ends, err := c.admin.ListEndOffsets(ctx, c.topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for the end of topic %s: %w", c.topic, err)
+	}
+	want := int64(0)
+	from := map[int32]kgo.Offset{}
+	ends.Each(func(o kadm.ListedOffset) {
+		want += o.Offset
+		from[o.Partition] = kgo.NewOffset().AtStart()
+	})
+	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), c.opts...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.topic: from}))...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	log := make([]logRecord, 0, want)
+	for int64(len(log)) < want {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			return nil, fmt.Errorf("reading topic %s: %w", c.topic, err)
+		}
+		var bad error
+		fetches.EachRecord(func(r *kgo.Record) {
+			e, err := event.FromKafka(kafkaRecord(r))
+			if err != nil {
+				bad = errors.Join(bad, fmt.Errorf("topic %s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err))
+				return
+			}
+			log = append(log, logRecord{ID: e.ID().String(), Key: string(r.Key), Partition: r.Partition, Offset: r.Offset})
+		})
+		if bad != nil {
+			return nil, bad
+		}
+	}
+	return log, nil
+}
+
+func kafkaRecord(r *kgo.Record) event.KafkaRecord {
+	k := event.KafkaRecord{Key: r.Key, Value: r.Value, Headers: make([]event.KafkaHeader, len(r.Headers))}
+	for i, h := range r.Headers {
+		k.Headers[i] = event.KafkaHeader(h)
+	}
+	return k
+}
+
+// remove deletes what the demo made on a cluster that is not its own.
+func (c *cluster) remove(ctx context.Context, groups []string) error {
+	var errs []error
+	// A member's leave may still be under way.
+	for _, g := range groups {
+		var err error
+		for range 20 {
+			if _, err = c.admin.DeleteGroup(ctx, g); err == nil || ctx.Err() != nil {
+				break
+			}
+			select {
+			case <-time.After(500 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("deleting group %s: %w", g, err))
+		}
+	}
+	if _, err := c.admin.DeleteTopic(ctx, c.topic); err != nil {
+		errs = append(errs, fmt.Errorf("deleting topic %s: %w", c.topic, err))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,45 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// Print writes the report for people; the last line is the verdict.
+func (r Report) Print(out io.Writer) {
+	a := r.Audit
+	fmt.Fprintf(out, "\nAudit, event by event\n\n")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\tevents\thandled\teffects\tduplicates refused\tdoubled\torder breaks\tlost\t")
+	for _, s := range a.Services {
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Name, thousands(s.Expected), thousands(s.Handled), thousands(s.Effects),
+			thousands(s.Refused), thousands(s.Doubled), thousands(s.OrderBreaks), thousands(s.Lost))
+	}
+	_ = w.Flush() // out is where it fails, if at all
+	fmt.Fprintf(out, "\n  %s recorded by the order service, %s in the topic (%s records, %s of them second copies), %s out of order\n",
+		count(a.Events, "event"), thousands(a.Published), thousands(a.Records), thousands(a.Copies), thousands(a.LogBreaks))
+	fmt.Fprintf(out, "  on purpose: %s published twice, %s killed and started again, %s, %s by the mail provider\n\n",
+		count(r.PublishedTwice, "event"), count(r.Kills, "process"), count(r.BrokerRestarts, "broker restart"), count(r.MailFailures, "failure"))
+	for _, m := range a.Mismatches {
+		fmt.Fprintf(out, "  MISMATCH  %s\n", m)
+	}
+	if r.OK {
+		fmt.Fprintf(out, "OK: %s, each with its effect once and in order, in %.1f s (seed %d)\n", count(a.Events, "event"), r.Seconds, r.Seed)
+	} else {
+		fmt.Fprintf(out, "\nFAILED: the audit does not add up (seed %d)\n", r.Seed)
+	}
+	if r.Kept != "" {
+		fmt.Fprintf(out, "Kept: %s\n", r.Kept)
+	}
+}
+
+func count(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case what[len(what)-1] == 's':
+		return thousands(n) + " " + what + "es"
+	}
+	return thousands(n) + " " + what + "s"
+}

@@ -1,0 +1,125 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bar is the progress of one service.
+type bar struct {
+	name  string
+	done  int
+	total int
+	note  string
+}
+
+// screen shows progress: bars that are redrawn in place on a terminal, plain
+// lines elsewhere. Nil shows nothing.
+type screen struct {
+	out      io.Writer
+	terminal bool
+	begun    time.Time
+
+	mu    sync.Mutex
+	drawn int       // lines of the bars on the terminal
+	plain time.Time // of the last plain line
+	last  string    // plain line
+}
+
+// plainEvery is how often progress is printed without a terminal.
+const plainEvery = time.Second
+
+func newScreen(out io.Writer, terminal bool) *screen {
+	if out == nil {
+		return nil
+	}
+	return &screen{out: out, terminal: terminal, begun: time.Now()}
+}
+
+// say prints a line that stays, above the bars.
+func (s *screen) say(format string, args ...any) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	fmt.Fprintf(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// draw shows the bars.
+func (s *screen) draw(bars []bar) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.terminal {
+		s.drawPlain(bars)
+		return
+	}
+	var b strings.Builder
+	for _, r := range bars {
+		fmt.Fprintf(&b, "  %-9s %s %*s / %s  %s\n", r.name, blocks(r.done, r.total, 30), len(thousands(r.total)), thousands(r.done), thousands(r.total), r.note)
+	}
+	s.clear()
+	fmt.Fprint(s.out, b.String())
+	s.drawn = len(bars)
+}
+
+// clear removes the bars from the terminal; the mutex is held.
+func (s *screen) clear() {
+	if s.drawn > 0 {
+		// ECMA-48: cursor up, erase to the end of the screen.
+		fmt.Fprintf(s.out, "\x1b[%dA\r\x1b[J", s.drawn)
+		s.drawn = 0
+	}
+}
+
+func (s *screen) drawPlain(bars []bar) {
+	if time.Since(s.plain) < plainEvery {
+		return
+	}
+	parts := make([]string, len(bars))
+	for i, r := range bars {
+		parts[i] = fmt.Sprintf("%s %d/%d", r.name, r.done, r.total)
+	}
+	line := strings.Join(parts, "  ")
+	if line == s.last {
+		return
+	}
+	s.plain, s.last = time.Now(), line
+	fmt.Fprintf(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), line)
+}
+
+// end leaves the bars as they are and goes on below.
+func (s *screen) end() {
+	if s != nil {
+		s.mu.Lock()
+		s.drawn = 0
+		s.mu.Unlock()
+	}
+}
+
+func blocks(done, total, width int) string {
+	n := width
+	if total > 0 {
+		n = min(width, done*width/total)
+	}
+	return strings.Repeat("█", n) + strings.Repeat("░", width-n)
+}
+
+// thousands writes 12345 as 12,345.
+func thousands(n int) string {
+	if n < 0 {
+		return "-" + thousands(-n)
+	}
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,243 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	lookEvery = 100 * time.Millisecond
+	// stallTimeout is how long nothing may move before the demo stops waiting
+	// and lets the audit say what is missing.
+	stallTimeout = 45 * time.Second
+)
+
+// faults is what the demo breaks, and how far it has got with it.
+type faults struct {
+	kills    int
+	killedAt int // published, when the process was killed
+	revived  bool
+	restarts int
+}
+
+const victim = "billing-2"
+
+// missing names the faults that did not happen: without them nothing was shown.
+func (f faults) missing(ownBroker bool) []string {
+	var m []string
+	if f.kills == 0 || !f.revived {
+		m = append(m, "faults: no billing process was killed and started again while events were handled")
+	}
+	if ownBroker && f.restarts == 0 {
+		m = append(m, "faults: the broker was not restarted while events were published")
+	}
+	return m
+}
+
+// progress is how far everybody is.
+type progress struct {
+	published int
+	effects   map[string]int
+	lag       int64
+}
+
+func (p progress) equal(o progress) bool {
+	if p.published != o.published || p.lag != o.lag {
+		return false
+	}
+	for k, v := range p.effects {
+		if o.effects[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// watch shows progress and breaks things until all is published and every group
+// has read the topic to its end. It returns nil, too, when nothing moves any
+// more: the audit names what is missing.
+func (r *run) watch(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var last progress
+	moved := time.Now()
+	for {
+		if err := r.alive(); err != nil {
+			return err
+		}
+		published := r.live["order-1"].ended()
+		p, err := r.look(ctx, published)
+		if err != nil {
+			return err
+		}
+		r.screen.draw(r.bars(p))
+		if !p.equal(last) {
+			last, moved = p, time.Now()
+		}
+		if published && p.lag == 0 {
+			r.screen.end()
+			return nil
+		}
+		if time.Since(moved) > stallTimeout {
+			r.screen.say("nothing moved for %s; the audit will say what is missing", stallTimeout)
+			r.screen.end()
+			return nil
+		}
+		if err := r.breakThings(ctx, p); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// alive fails when a process has ended that should run.
+func (r *run) alive() error {
+	for name, p := range r.live {
+		if !p.ended() || name == "order-1" && p.err == nil {
+			continue
+		}
+		return p.failure()
+	}
+	if r.broker != nil && r.broker.ended() {
+		return r.broker.failure()
+	}
+	return nil
+}
+
+// look counts in the services' own databases.
+func (r *run) look(ctx context.Context, published bool) (progress, error) {
+	p := progress{effects: map[string]int{}, lag: -1}
+	if _, err := one(ctx, r.stores[shop], `SELECT count(*) FROM demo_journal`, nil, &p.published); err != nil {
+		return p, fmt.Errorf("counting the journal: %w", err)
+	}
+	for _, s := range []string{billing, shipping} {
+		n := 0
+		if _, err := one(ctx, r.stores[s], `SELECT count(*) FROM demo_effect WHERE service = $1`, []any{s}, &n); err != nil {
+			return p, fmt.Errorf("counting the effects of %s: %w", s, err)
+		}
+		p.effects[s] = n
+	}
+	p.effects[mail], _, _ = r.provider.counts()
+	if !published {
+		return p, nil
+	}
+	lag, err := r.cluster.lag(ctx, r.groups())
+	if err != nil {
+		return p, err
+	}
+	p.lag = lag
+	return p, nil
+}
+
+// bars are the lines of the screen.
+func (r *run) bars(p progress) []bar {
+	bars := []bar{{name: shop, done: p.published, total: r.Events, note: "events published"}}
+	for _, s := range services {
+		st := r.statsOf(s.name)
+		note := fmt.Sprintf("duplicates refused %d", st.Refused)
+		if s.name == mail {
+			_, failed, _ := r.provider.counts()
+			note += fmt.Sprintf(", provider failed %d", failed)
+		}
+		bars = append(bars, bar{name: s.name, done: p.effects[s.name], total: r.expected(s.types), note: note})
+	}
+	return bars
+}
+
+// statsOf adds up what a service's processes said, those that ended included.
+func (r *run) statsOf(service string) Stats {
+	sum := r.past[service]
+	for _, m := range members {
+		if p := r.live[m.name]; p != nil && m.service == service {
+			s := p.said()
+			sum.Refused += s.Refused
+			sum.Retries += s.Retries
+			sum.Applied += s.Applied
+		}
+	}
+	return sum
+}
+
+// expected is how many events of the types the plans hold.
+func (r *run) expected(types []string) int {
+	if r.planned == nil {
+		r.planned = map[string]int{}
+		for _, p := range plans(r.Seed, r.Orders, r.Events) {
+			for _, s := range p.steps {
+				r.planned[s.do]++
+			}
+		}
+	}
+	n := 0
+	for _, t := range types {
+		n += r.planned[t]
+	}
+	return n
+}
+
+// breakThings kills a billing process and restarts the broker, each in the
+// middle of the work.
+func (r *run) breakThings(ctx context.Context, p progress) error {
+	f := &r.faults
+	switch {
+	case f.kills == 0 && p.published >= r.Events/5 && p.effects[billing] > 0:
+		r.retire(victim, billing)
+		f.kills, f.killedAt = 1, p.published
+		r.screen.say("killed %s with SIGKILL, in the middle of its work", victim)
+	case f.kills == 1 && !f.revived && (p.published >= f.killedAt+r.Events/20 || p.published == r.Events):
+		if err := r.startMember(victim, billing); err != nil {
+			return err
+		}
+		f.revived = true
+		r.screen.say("started %s again", victim)
+	case r.broker != nil && f.restarts == 0 && f.revived && p.published >= r.Events/2:
+		addr := *r.broker.addr.Load()
+		if err := r.broker.stop(); err != nil {
+			return err
+		}
+		r.screen.say("stopped the broker")
+		if err := r.startBroker(ctx, addr); err != nil {
+			return err
+		}
+		f.restarts = 1
+		r.screen.say("started the broker again, on its data")
+	}
+	return nil
+}
+
+// retire kills a process and keeps what it said.
+func (r *run) retire(name, service string) {
+	p := r.live[name]
+	p.kill()
+	delete(r.live, name)
+	sum, s := r.past[service], p.said()
+	sum.Refused += s.Refused
+	sum.Retries += s.Retries
+	sum.Applied += s.Applied
+	r.past[service] = sum
+}
+
+// stopServices lets the services end in peace, all at once.
+func (r *run) stopServices() error {
+	errs := make(chan error)
+	for _, p := range r.live {
+		go func() { errs <- p.stop() }()
+	}
+	var all []error
+	for range r.live {
+		all = append(all, <-errs)
+	}
+	for name, p := range r.live {
+		if p.err != nil && !slices.Contains(all, p.err) {
+			all = append(all, fmt.Errorf("%s: %w", name, p.failure()))
+		}
+	}
+	return errors.Join(all...)
+}
