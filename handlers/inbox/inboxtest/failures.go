@@ -71,7 +71,7 @@ func testDroppedError[Tx any](t *testing.T, db Database[Tx]) {
 		require.Equal(t, inbox.Fresh, answer)
 		return
 	}
-	require.Error(t, err)
+	require.ErrorContains(t, err, "commit unexpectedly resulted in rollback")
 	require.NotErrorIs(t, err, inbox.ErrCommitUnknown)
 	require.Empty(t, db.Effects(t))
 	db.expect(t, m, a, inbox.Fresh)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -182,6 +181,9 @@ func (b *Inbox) withDB(f func(db *sql.DB) error) error {
 func commit(ctx context.Context, tx pgx.Tx) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
+	if tx.Conn().IsClosed() {
+		return errors.New("the connection was lost before COMMIT: rolled back")
+	}
 	err := tx.Commit(ctx)
 	switch {
 	case err == nil:
@@ -190,9 +192,12 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("rolled back: a statement of the handler failed and its error was not returned: %w", err)
 	case errors.Is(err, pgx.ErrTxClosed):
 		return fmt.Errorf("the handler ended the transaction itself; leave commit and rollback to the inbox: %w", err)
-	case pgconn.SafeToRetry(err), postgres.Refused(err):
+	case postgres.Refused(err):
 		return fmt.Errorf("commit: %w", err)
 	}
+	// pgconn.SafeToRetry is of no use here: when the connection dies while the
+	// answer is read, pgx v5.12 reports a closed connection, as if nothing had
+	// been sent.
 	return fmt.Errorf("%w: no answer to COMMIT: %w", inbox.ErrCommitUnknown, err)
 }
 
