@@ -1,6 +1,8 @@
 package subscriber
 
 import (
+	"strings"
+
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/tidings-bus/tidings/event"
@@ -23,11 +25,13 @@ func Unmarshal(r event.KafkaRecord) *message.Message {
 		size += len(h.Value)
 	}
 	// One string holds every value: one allocation in place of one per header.
-	joined := make([]byte, 0, size)
+	var joined strings.Builder
+	joined.Grow(size)
 	for _, h := range r.Headers {
-		joined = append(joined, h.Value...)
+		joined.Write(h.Value)
 	}
-	text := string(append(joined, r.Key...))
+	joined.Write(r.Key)
+	text := joined.String()
 
 	var uuid, foreign string
 	m := message.NewMessage("", r.Value)
@@ -52,4 +56,17 @@ func Unmarshal(r event.KafkaRecord) *message.Message {
 	}
 	m.UUID = uuid
 	return m
+}
+
+// UnmarshalPayload is Unmarshal without metadata: UUID and Payload only, at half
+// the cost. The event router does not need metadata; watermill middleware
+// that reads correlation IDs and the like does.
+func UnmarshalPayload(r event.KafkaRecord) *message.Message {
+	uuid := ""
+	for _, h := range r.Headers {
+		if h.Key == headerEventID || h.Key == headerWatermillID && uuid == "" {
+			uuid = string(h.Value)
+		}
+	}
+	return message.NewMessage(uuid, r.Value)
 }

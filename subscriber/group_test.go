@@ -1,0 +1,356 @@
+package subscriber_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidings-bus/tidings/internal/delivery"
+	"github.com/tidings-bus/tidings/subscriber"
+)
+
+// work handles everything from out in goroutines of its own, as watermill's
+// router does, until the channel is closed.
+func work(l *ledger, out <-chan *message.Message, keys int, handle func(*message.Message) bool) *sync.WaitGroup {
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for m := range out {
+			wait.Go(func() {
+				key := string(delivery.FromContext(m.Context()).Record.Key)
+				l.begin(key, number(m))
+				ok := handle(m)
+				l.end(key, number(m), keys, ok)
+				if ok {
+					m.Ack()
+				} else {
+					m.Nack()
+				}
+			})
+		}
+	})
+	return &wait
+}
+
+// I3, I5: every message is counted, whoever comes and goes.
+func TestOrderAndEveryMessageUnderMembersComingAndGoing(t *testing.T) {
+	c := newCluster(t, 6, "orders")
+	const total, keys = 6000, 60
+	l := newLedger(t)
+	handle := func(*message.Message) bool {
+		time.Sleep(time.Duration(rand.N(3)) * time.Millisecond)
+		return rand.N(20) > 0
+	}
+	join := func() func() {
+		s, err := subscriber.New(c.config("billing"))
+		require.NoError(t, err)
+		out, err := s.Subscribe(context.Background(), "orders")
+		require.NoError(t, err)
+		wait := work(l, out, keys, handle)
+		return func() {
+			require.NoError(t, s.Close())
+			wait.Wait()
+		}
+	}
+	first := join()
+	c.produce("orders", 0, total/3, keys)
+	await(t, "first messages", func() bool { return l.count() > 100 })
+	second := join()
+	c.produce("orders", total/3, total/3, keys)
+	await(t, "a third", func() bool { return l.count() > total/3 })
+	third := join()
+	first()
+	c.produce("orders", 2*total/3, total/3, keys)
+	await(t, "half", func() bool { return l.count() > total/2 })
+	second()
+	await(t, "all", func() bool { return l.count() == total })
+	third()
+	require.Equal(t, int64(total), c.committed("billing", "orders"))
+	repeated := 0
+	for _, times := range l.seen {
+		repeated += times - 1
+	}
+	// Only keys that kept failing into a drain may come again.
+	require.Less(t, repeated, total/20)
+}
+
+func TestMembersThatLeaveRepeatNothing(t *testing.T) {
+	c := newCluster(t, 4, "orders")
+	const total, keys = 4000, 40
+	l := newLedger(t)
+	c.produce("orders", 0, total, keys)
+	for i := range 4 {
+		s, err := subscriber.New(c.config("billing"))
+		require.NoError(t, err)
+		out, err := s.Subscribe(context.Background(), "orders")
+		require.NoError(t, err)
+		wait := work(l, out, keys, func(*message.Message) bool { time.Sleep(time.Millisecond); return true })
+		await(t, "a part", func() bool { return l.count() >= (i+1)*total/4 })
+		require.NoError(t, s.Close())
+		wait.Wait()
+	}
+	require.Len(t, l.seen, total)
+	for n, times := range l.seen {
+		require.Equal(t, 1, times, "message %d", n)
+	}
+	require.Equal(t, int64(total), c.committed("billing", "orders"))
+}
+
+func TestNackingHandlerDoesNotHoldStop(t *testing.T) {
+	c := newCluster(t, 1, "orders")
+	c.produce("orders", 0, 50, 10)
+	config := c.config("billing")
+	config.Timings.DrainRetry = 100 * time.Millisecond
+	s, err := subscriber.New(config)
+	require.NoError(t, err)
+	out, err := s.Subscribe(context.Background(), "orders")
+	require.NoError(t, err)
+	l := newLedger(t)
+	wait := work(l, out, 10, func(m *message.Message) bool { return number(m) != 7 })
+	await(t, "the others", func() bool { return l.count() == 45 })
+	start := time.Now()
+	require.NoError(t, s.Close())
+	wait.Wait()
+	require.Less(t, time.Since(start), 5*time.Second)
+	require.Equal(t, int64(7), c.committed("billing", "orders")) // I5
+}
+
+func TestRunningHandlersFinishAndAreCommittedOnStop(t *testing.T) {
+	c := newCluster(t, 1, "orders")
+	c.produce("orders", 0, 4, 2)
+	s, err := subscriber.New(c.config("billing"))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	out, err := s.Subscribe(ctx, "orders")
+	require.NoError(t, err)
+	a, b := receive(t, out), receive(t, out)
+	cancel()
+	time.AfterFunc(200*time.Millisecond, func() { a.Ack(); b.Ack() })
+	require.NoError(t, a.Context().Err(), "stopping must not cancel what runs")
+	_, ok := <-out
+	require.False(t, ok, "nothing may start any more")
+	require.Equal(t, int64(2), c.committed("billing", "orders"))
+	require.NoError(t, s.Close())
+}
+
+func TestDrainDeadlineCancelsWhatRuns(t *testing.T) {
+	c := newCluster(t, 1, "orders")
+	c.produce("orders", 0, 2, 2)
+	config := c.config("billing")
+	config.Timings.Drain = 300 * time.Millisecond
+	s, err := subscriber.New(config)
+	require.NoError(t, err)
+	out, err := s.Subscribe(context.Background(), "orders")
+	require.NoError(t, err)
+	heeds, ignores := receive(t, out), receive(t, out)
+	go func() { <-heeds.Context().Done(); heeds.Nack() }()
+	require.NoError(t, s.Close())
+	require.Error(t, ignores.Context().Err())
+	ignores.Ack() // too late
+	require.Equal(t, int64(0), c.committed("billing", "orders"))
+}
+
+func TestCloseWithoutReaderEnds(t *testing.T) {
+	c := newCluster(t, 3, "orders")
+	c.produce("orders", 0, 100, 10)
+	s, err := subscriber.New(c.config("billing"))
+	require.NoError(t, err)
+	out, err := s.Subscribe(context.Background(), "orders")
+	require.NoError(t, err)
+	_ = receive(t, out)
+	await(t, "joined", func() bool { return s.Ready(context.Background()) == nil })
+	var wait sync.WaitGroup
+	for range 3 {
+		wait.Go(func() { require.NoError(t, s.Close()) })
+	}
+	time.AfterFunc(100*time.Millisecond, func() {}) // keep the message unanswered
+	wait.Wait()
+	_, ok := <-out
+	require.False(t, ok)
+	_, err = s.Subscribe(context.Background(), "orders")
+	require.ErrorIs(t, err, subscriber.ErrClosed)
+	require.ErrorIs(t, s.Ready(context.Background()), subscriber.ErrClosed)
+}
+
+func TestLostPartitionsAreCancelledAndCommitNothing(t *testing.T) {
+	c := newCluster(t, 1, "orders")
+	c.produce("orders", 0, 10, 10)
+	config := c.config("billing")
+	config.Timings.Commit = time.Hour
+	s, out := subscribe(t, config, "orders")
+	acked := receive(t, out)
+	acked.Ack()
+	held := receive(t, out)
+	// The coordinator forgets the member.
+	c.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.UnknownMemberID.Code
+		return resp, nil, true
+	})
+	select {
+	case <-held.Context().Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the message of the lost partition was not cancelled")
+	}
+	held.Nack()
+	require.Equal(t, int64(0), c.committed("billing", "orders"))
+	// It joins again and begins where the group stands.
+	seen := map[int]bool{}
+	for len(seen) < 10 {
+		m := receive(t, out)
+		seen[number(m)] = true
+		m.Ack()
+	}
+	require.NoError(t, s.Close())
+	require.Equal(t, int64(10), c.committed("billing", "orders"))
+}
+
+// A killed member is one whose connections end and that says nothing any more.
+func TestSuccessorOfAKilledMemberLosesNothing(t *testing.T) {
+	c := newCluster(t, 3, "orders")
+	const total, keys = 900, 30
+	c.produce("orders", 0, total, keys)
+	config := c.config("billing")
+	dying, err := subscriber.New(config)
+	require.NoError(t, err)
+	out, err := dying.Subscribe(context.Background(), "orders")
+	require.NoError(t, err)
+	for range 100 {
+		receive(t, out).Ack()
+	}
+	unfinished := receive(t, out)
+	await(t, "commit", func() bool { return c.committed("billing", "orders") > 0 })
+	c.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return nil, errKilled, true
+	})
+	c.ControlKey(int16(kmsg.LeaveGroup), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errKilled, true })
+	before := c.committed("billing", "orders")
+	config.Timings.Drain = 100 * time.Millisecond
+	go func() { <-unfinished.Context().Done() }()
+	closed := make(chan struct{})
+	go func() { defer close(closed); _ = dying.Close() }()
+	for range out { //nolint:revive // what comes now was killed
+	}
+	<-closed
+	require.Equal(t, before, c.committed("billing", "orders"))
+}
+
+type killed struct{}
+
+func (killed) Error() string { return "killed" }
+
+var errKilled error = killed{}
+
+func TestAbortedRecordsNeverArriveAndDoNotHoldTheWatermark(t *testing.T) {
+	c := newCluster(t, 1, "orders")
+	tx, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.TransactionalID("tx"), kgo.DefaultProduceTopic("orders"))
+	require.NoError(t, err)
+	defer tx.Close()
+	ctx := context.Background()
+	write := func(commit kgo.TransactionEndTry, values ...string) {
+		require.NoError(t, tx.BeginTransaction())
+		for _, v := range values {
+			require.NoError(t, tx.ProduceSync(ctx, &kgo.Record{Key: []byte("k"), Value: []byte(v)}).FirstErr())
+		}
+		require.NoError(t, tx.EndTransaction(ctx, commit))
+	}
+	write(kgo.TryCommit, "1", "2")
+	write(kgo.TryAbort, "13", "14")
+	write(kgo.TryCommit, "3")
+	write(kgo.TryAbort, "15")
+	_, out := subscribe(t, c.config("billing"), "orders")
+	for want := 1; want <= 3; want++ {
+		m := receive(t, out)
+		require.Equal(t, want, number(m))
+		m.Ack()
+	}
+	// 6 records and 4 markers: the group is at the very end.
+	await(t, "commit past the markers", func() bool { return c.committed("billing", "orders") == 10 })
+}
+
+func TestStaticMemberComesBackWithoutRebalance(t *testing.T) {
+	c := newCluster(t, 2, "orders")
+	c.produce("orders", 0, 10, 5)
+	config := c.config("billing")
+	config.InstanceID = "billing-0"
+	generation := func() int32 {
+		described, err := c.admin.DescribeGroups(context.Background(), "billing")
+		require.NoError(t, err)
+		require.Len(t, described["billing"].Members, 1)
+		require.Equal(t, "billing-0-orders", *described["billing"].Members[0].InstanceID)
+		return 0
+	}
+	for i := range 2 {
+		s, err := subscriber.New(config)
+		require.NoError(t, err)
+		out, err := s.Subscribe(context.Background(), "orders")
+		require.NoError(t, err)
+		for range 5 * (2 - i) {
+			if i == 0 {
+				receive(t, out).Ack()
+			}
+		}
+		await(t, "ready", func() bool { return s.Ready(context.Background()) == nil })
+		require.NoError(t, s.Close())
+		generation() // it is still a member
+	}
+	require.Equal(t, int64(10), c.committed("billing", "orders"))
+}
+
+// I8: a handler that stands still stops the reading.
+func TestMemoryIsBoundedUnderAStalledHandler(t *testing.T) {
+	c := newCluster(t, 2, "orders")
+	const total = 20_000
+	c.produce("orders", 0, total, 500)
+	config := c.config("billing")
+	config.Limits = subscriber.Limits{Running: 10, Pending: 2000, PartitionPending: 1000, RunAhead: 1500}
+	s, out := subscribe(t, config, "orders")
+	held := make([]*message.Message, 10)
+	for i := range held {
+		held[i] = receive(t, out)
+	}
+	pending := func() int { return subscriber.PendingForTest(s) }
+	await(t, "full", func() bool { return pending() >= 1500 })
+	for range 20 {
+		require.LessOrEqual(t, pending(), 2000+1000)
+		time.Sleep(5 * time.Millisecond)
+	}
+	done := 0
+	for _, m := range held {
+		m.Ack()
+		done++
+	}
+	for done < total {
+		receive(t, out).Ack()
+		done++
+	}
+	await(t, "commit", func() bool { return c.committed("billing", "orders") == total })
+}
+
+func TestUnreadableMessagesArrive(t *testing.T) {
+	c := newCluster(t, 1, "orders")
+	require.NoError(t, c.client.ProduceSync(context.Background(),
+		&kgo.Record{Topic: "orders", Key: []byte{0xff, 0}, Value: []byte{0xfe, '{'}, Headers: []kgo.RecordHeader{{Key: "", Value: nil}, {Key: "ce_id", Value: []byte{0xff}}}},
+		&kgo.Record{Topic: "orders"},
+	).FirstErr())
+	_, out := subscribe(t, c.config("billing"), "orders")
+	byOffset := map[int64]*message.Message{}
+	for range 2 {
+		m := receive(t, out)
+		byOffset[delivery.FromContext(m.Context()).Offset] = m
+		m.Ack()
+	}
+	d := delivery.FromContext(byOffset[0].Context())
+	require.Equal(t, []byte{0xff, 0}, d.Record.Key)
+	require.Equal(t, []byte{0xfe, '{'}, []byte(byOffset[0].Payload))
+	require.Nil(t, delivery.FromContext(byOffset[1].Context()).Record.Key)
+	require.Empty(t, byOffset[1].Payload)
+}
