@@ -20,7 +20,9 @@ const filePoll = 10 * time.Millisecond
 // A database in memory has no lock file. db stays the caller's.
 func MigrateSQLite(ctx context.Context, db *sql.DB) (err error) {
 	var path string
-	err = db.QueryRowContext(ctx, `SELECT file FROM pragma_database_list WHERE name = 'main'`).Scan(&path)
+	err = unlocked(ctx, func() error {
+		return db.QueryRowContext(ctx, `SELECT file FROM pragma_database_list WHERE name = 'main'`).Scan(&path)
+	})
 	if err != nil {
 		return fmt.Errorf("migrate sqlite: open the database: %w", err)
 	}
@@ -31,19 +33,44 @@ func MigrateSQLite(ctx context.Context, db *sql.DB) (err error) {
 		}
 		defer func() { err = errors.Join(err, lock.Close()) }()
 	}
-	status, err := StatusSQLite(ctx, db)
-	if err != nil {
+	if err := unlocked(ctx, func() error { return upSQLite(ctx, db) }); err != nil {
 		return fmt.Errorf("migrate sqlite: %w", err)
 	}
-	if status.OldestBinary > Level {
-		return fmt.Errorf("migrate sqlite: %w", status.check(sqlite))
+	return CheckSQLite(ctx, db)
+}
+
+func upSQLite(ctx context.Context, db *sql.DB) error {
+	status, err := StatusSQLite(ctx, db)
+	switch {
+	case err != nil:
+		return err
+	case status.OldestBinary > Level:
+		return status.check(sqlite)
+	case status.Version >= Version:
+		return nil
 	}
-	if status.Version < Version {
-		if err := up(ctx, db, goose.DialectSQLite3, sqlite, goose.WithTableName("tidings_migration")); err != nil {
-			return fmt.Errorf("migrate sqlite: %w", err)
+	return up(ctx, db, goose.DialectSQLite3, sqlite, goose.WithTableName("tidings_migration"))
+}
+
+// unlocked repeats f until it does not find the database locked, or ctx ends:
+// another process may write, or switch the file to WAL as it opens it, which
+// busy_timeout does not cover.
+func unlocked(ctx context.Context, f func() error) error {
+	const busy = 5 // https://sqlite.org/rescode.html#busy
+	tick := time.NewTicker(filePoll)
+	defer tick.Stop()
+	for {
+		err := f()
+		var coded interface{ Code() int }
+		if !errors.As(err, &coded) || coded.Code()&0xff != busy {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-tick.C:
 		}
 	}
-	return CheckSQLite(ctx, db)
 }
 
 // CheckSQLite fails when this binary must not use the database: by an error

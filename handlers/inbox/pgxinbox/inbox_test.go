@@ -28,6 +28,14 @@ func openPool(t testing.TB, dsn string) *pgxpool.Pool {
 	return pool
 }
 
+func openConfig(t testing.TB, c *pgxpool.Config) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.NewWithConfig(t.Context(), c)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
 // migrated returns the URL of a fresh database with our tables and one for
 // effects, and a pool for it.
 func migrated(t testing.TB) (string, *pgxpool.Pool) {

@@ -53,7 +53,7 @@ func tables(t *testing.T, pool *pgxpool.Pool, id uuid.UUID) []string {
 		UNION ALL SELECT 'other' FROM tidings.inbox_other WHERE event_id = $1`, id)
 }
 
-func partitions(t *testing.T, pool *pgxpool.Pool) []string {
+func partitions(t testing.TB, pool *pgxpool.Pool) []string {
 	t.Helper()
 	return column[string](t, pool, `SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = 'tidings.inbox'::regclass ORDER BY 1`)
