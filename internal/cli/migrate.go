@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -193,7 +194,17 @@ func explainPostgres(name string, cfg *pgx.ConnConfig, err error) error {
 	case errors.As(err, &pg):
 		return fmt.Errorf("%s: %w", name, pg)
 	}
-	return unreachableError{fmt.Errorf("%s cannot be reached: %s; check the host and port in the URL, and that it runs", name, reason(err))}
+	var op *net.OpError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		err = dns
+	case errors.As(err, &op):
+		err = op
+	}
+	// What is left repeats itself, once for each address that was tried.
+	why, _, _ := strings.Cut(err.Error(), "\n")
+	return unreachableError{fmt.Errorf("%s cannot be reached: %s; check the host and port in the URL, and that it runs", name, why)}
 }
 
 func openSQLite(ctx context.Context, path string, mustExist bool) (database, error) {

@@ -129,8 +129,10 @@ func brokerServiceCommand() *cobra.Command {
 		child bool
 	)
 	cmd := &cobra.Command{
-		Use:  "broker",
-		Args: exactArgs(),
+		Use:    "broker",
+		Short:  "Run the demo's broker",
+		Hidden: true,
+		Args:   exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Logger = serviceLogger(cmd.ErrOrStderr())
 			b, err := broker.Start(cfg)

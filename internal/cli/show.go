@@ -30,8 +30,12 @@ func (t *tail) show(out io.Writer, r *kgo.Record) (shown bool, err error) {
 	case t.json:
 		err = showJSON(out, e)
 	default:
-		_, err = fmt.Fprintf(out, "%d:%-6d %s  %s  %s%s  %s\n", r.Partition, r.Offset,
-			e.Time().Format(timeLayout), typeOf(e), e.Aggregate().ID, number(e), data(e))
+		at := e.Time()
+		if at.IsZero() { // CloudEvents may leave it out
+			at = r.Timestamp.UTC()
+		}
+		_, err = fmt.Fprintf(out, "%d:%-6d %s  %-16s  %-12s  %s\n", r.Partition, r.Offset,
+			at.Format(timeLayout), typeOf(e), e.Aggregate().ID+number(e), data(e))
 	}
 	if err != nil {
 		return false, fmt.Errorf("writing: %w", err)

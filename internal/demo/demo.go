@@ -131,7 +131,9 @@ func Run(ctx context.Context, cfg Config) (rep Report, err error) {
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = context.Cause(ctx)
 	}
-	err = errors.Join(err, r.end(context.WithoutCancel(ctx), err == nil && rep.OK))
+	// What an interrupted run leaves proves nothing.
+	interrupted := errors.Is(err, context.Canceled)
+	err = errors.Join(err, r.end(context.WithoutCancel(ctx), interrupted || err == nil && rep.OK))
 	rep.Kept = r.kept
 	return rep, err
 }
