@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,7 +36,9 @@ func run() (err error) {
 	rounds := flag.Int("rounds", 3, "rounds of each measure")
 	seconds := flag.Int("seconds", 5, "length of one side of one round, in seconds")
 	out := flag.String("out", "results.json", "where the results are written as JSON")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of this process here")
 	strict := flag.Bool("strict", false, "fail when a goal is not reached")
+	side := flag.String("side", "", "run one side alone, ours or peer, to profile it")
 	list := flag.Bool("list", false, "list the measures and stop")
 	flag.Parse()
 	if *rounds < 1 || *seconds < 1 {
@@ -57,13 +60,27 @@ func run() (err error) {
 	e := &env{}
 	defer func() { err = join(err, e.close()) }()
 
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer func() { pprof.StopCPUProfile(); err = join(err, f.Close()) }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+	}
+
 	var results []result
 	for _, m := range chosen {
-		r, err := m.run(ctx, e, *rounds, time.Duration(*seconds)*time.Second)
+		r, err := m.run(ctx, e, *side, *rounds, time.Duration(*seconds)*time.Second)
 		if err != nil {
 			return err
 		}
 		results = append(results, r)
+	}
+	if *side != "" {
+		return nil // half a comparison is no result
 	}
 	table(results)
 	if err := write(*out, results); err != nil {

@@ -43,7 +43,7 @@ type round struct {
 	Peer float64 `json:"peer"`
 }
 
-func (m measure) run(ctx context.Context, e *env, rounds int, d time.Duration) (result, error) {
+func (m measure) run(ctx context.Context, e *env, side string, rounds int, d time.Duration) (result, error) {
 	s, err := m.prepare(ctx, e)
 	if err != nil {
 		return result{}, fmt.Errorf("prepare %s: %w", m.name, err)
@@ -57,6 +57,12 @@ func (m measure) run(ctx context.Context, e *env, rounds int, d time.Duration) (
 		order := []func() error{
 			func() (err error) { one.Ours, err = s.ours(ctx, d); return err },
 			func() (err error) { one.Peer, err = s.peer(ctx, d); return err },
+		}
+		switch side {
+		case "ours":
+			order = order[:1]
+		case "peer":
+			order = order[1:]
 		}
 		if i%2 == 1 {
 			slices.Reverse(order)
