@@ -62,6 +62,9 @@ const (
 	openPort       = 9092
 	controllerPort = 9093
 	securePort     = 9094
+	// innerPort is for the node's own connections to itself, by which it checks
+	// transactions: what it advertises to clients is not reachable from inside.
+	innerPort = 9095
 )
 
 // Kafka returns the addresses of a broker that all tests of the binary share.
@@ -138,10 +141,10 @@ func (b *Broker) spec(options KafkaOptions) (spec, error) {
 			"KAFKA_NODE_ID":                                          "1",
 			"KAFKA_PROCESS_ROLES":                                    "broker,controller",
 			"KAFKA_CONTROLLER_QUORUM_VOTERS":                         "1@localhost:" + strconv.Itoa(controllerPort),
-			"KAFKA_LISTENERS":                                        fmt.Sprintf("OPEN://:%d,CONTROLLER://:%d", openPort, controllerPort),
-			"KAFKA_ADVERTISED_LISTENERS":                             "OPEN://" + address(open),
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":                   "OPEN:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
-			"KAFKA_INTER_BROKER_LISTENER_NAME":                       "OPEN",
+			"KAFKA_LISTENERS":                                        fmt.Sprintf("OPEN://:%d,INNER://:%d,CONTROLLER://:%d", openPort, innerPort, controllerPort),
+			"KAFKA_ADVERTISED_LISTENERS":                             fmt.Sprintf("OPEN://%s,INNER://localhost:%d", address(open), innerPort),
+			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":                   "OPEN:PLAINTEXT,INNER:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+			"KAFKA_INTER_BROKER_LISTENER_NAME":                       "INNER",
 			"KAFKA_CONTROLLER_LISTENER_NAMES":                        "CONTROLLER",
 			"KAFKA_LOG_DIRS":                                         "/var/lib/kafka/data",
 			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                        "false",
