@@ -132,7 +132,8 @@ func (r *Router) watermill() (*message.Router, error) {
 		return nil, fmt.Errorf("router: making watermill's router for group %q: %w", r.cfg.Group, err)
 	}
 	for _, s := range r.subs {
-		s.handler = w.AddConsumerHandler(r.cfg.Group+"/"+s.topic, s.topic, s, s.handle)
+		s.handler = w.AddHandler(r.cfg.Group+"/"+s.topic, s.topic, s, "", nopPublisher{},
+			func(msg *message.Message) ([]*message.Message, error) { return nil, s.handle(msg) })
 	}
 	return w, nil
 }

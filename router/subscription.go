@@ -136,6 +136,17 @@ func (s *subscription) Subscribe(context.Context, string) (<-chan *message.Messa
 	return s.messages, nil
 }
 
+// String is empty, so that watermill does not add the subscriber's type to the
+// context of every message; nopPublisher's likewise.
+func (s *subscription) String() string { return "" }
+
+// nopPublisher stands where watermill expects a publisher: handlers return no messages.
+type nopPublisher struct{}
+
+func (nopPublisher) Publish(string, ...*message.Message) error { return nil }
+func (nopPublisher) Close() error                              { return nil }
+func (nopPublisher) String() string                            { return "" }
+
 // Close does nothing: what was given is not closed, and the end of the Subscribe
 // context is what ends the messages.
 func (s *subscription) Close() error { return nil }
