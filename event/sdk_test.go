@@ -38,10 +38,16 @@ func (m sdkMessage) ReadEncoding() binding.Encoding {
 }
 
 func (m sdkMessage) ReadStructured(ctx context.Context, w binding.StructuredWriter) error {
+	if m.ReadEncoding() != binding.EncodingStructured {
+		return binding.ErrNotStructured
+	}
 	return w.SetStructuredEvent(ctx, format.Lookup(m.header("content-type")), bytes.NewReader(m.r.Value))
 }
 
 func (m sdkMessage) ReadBinary(_ context.Context, w binding.BinaryWriter) error {
+	if m.ReadEncoding() != binding.EncodingBinary {
+		return binding.ErrNotBinary
+	}
 	version := sdkSpecs.Version(m.header("ce_specversion"))
 	for _, h := range m.r.Headers {
 		var err error
@@ -62,6 +68,17 @@ func (m sdkMessage) ReadBinary(_ context.Context, w binding.BinaryWriter) error 
 	return w.SetData(bytes.NewReader(m.r.Value))
 }
 
+func (m sdkMessage) GetAttribute(kind spec.Kind) (spec.Attribute, any) {
+	a := sdkSpecs.Version(m.header("ce_specversion")).AttributeFromKind(kind)
+	name := a.PrefixedName()
+	if kind == spec.DataContentType {
+		name = "content-type"
+	}
+	return a, m.header(name)
+}
+
+func (m sdkMessage) GetExtension(name string) any { return m.header("ce_" + name) }
+
 func (sdkMessage) Finish(error) error { return nil }
 
 // sdkWriter makes a record of what the SDK writes in binary mode.
@@ -74,7 +91,7 @@ func (w sdkWriter) SetAttribute(a spec.Attribute, v any) error {
 	if v == nil {
 		return nil
 	}
-	name := a.PrefixedName()
+	name := "ce_" + a.Name()
 	if a.Kind() == spec.DataContentType {
 		name = "content-type"
 	}
