@@ -24,10 +24,13 @@ func (a *amount) add(r *record) {
 func (p *partition) acknowledge() {
 	var freed amount
 	p.mu.Lock()
+	for _, r := range p.batch {
+		freed.add(r)
+	}
+	p.pub.free(freed) // before its callers go on
 	var of *call
 	n := 0
 	for _, r := range p.batch {
-		freed.add(r)
 		if r.settled {
 			continue // its caller left in doubt
 		}
@@ -43,7 +46,6 @@ func (p *partition) acknowledge() {
 	p.batch = p.batch[:0]
 	p.mu.Unlock()
 	p.pub.metrics.acknowledged(p.topic.name, freed.events)
-	p.pub.free(freed)
 }
 
 func (c *call) settleIf(n int) {
@@ -176,8 +178,9 @@ func (p *partition) withdraw(c *call, ctx context.Context) { //nolint:revive // 
 }
 
 // prune takes the records out of the batch whose callers have left, and holds
-// back what was queued behind them by then. The batch must not be in flight.
-// p.mu is held.
+// back what was queued behind them by then. What came later proceeds, unless it
+// stands behind one that is held back. The batch must not be in flight. p.mu is
+// held.
 func (p *partition) prune() (freed amount) {
 	if !p.pruning {
 		return freed
@@ -189,8 +192,9 @@ func (p *partition) prune() (freed amount) {
 			freed.add(r)
 			continue
 		}
-		if s, is := p.givenUp[string(r.key)]; is && r.key != nil && s.from < r.seq && r.seq <= s.to {
+		if s, is := p.givenUp[string(r.key)]; is && s.holds(r) {
 			p.fail(r, heldBack(errGivenUp), &freed)
+			p.givenUp[string(r.key)] = span{s.from, p.seq}
 			continue
 		}
 		rest = append(rest, r)
@@ -211,10 +215,11 @@ func (p *partition) holdBack(keys map[string]span, cause error, freed *amount) {
 	}
 	p.filterQueue(func(r *record) bool {
 		s, is := keys[string(r.key)]
-		if !is || r.key == nil || r.seq < s.from || r.seq > s.to {
+		if !is || !s.holds(r) {
 			return true
 		}
 		p.fail(r, heldBack(cause), freed)
+		keys[string(r.key)] = span{s.from, p.seq}
 		return false
 	})
 }

@@ -39,8 +39,13 @@ type partition struct {
 	pruning  bool // the batch holds settled records
 }
 
-// span is a range of places in the queue.
+// span is what a failed record holds back: the records of its key that were
+// queued after from, and up to to.
 type span struct{ from, to uint64 }
+
+func (s span) holds(r *record) bool {
+	return r.key != nil && s.from < r.seq && r.seq <= s.to
+}
 
 func newPartition(t *topic, id int32) *partition {
 	return &partition{pub: t.pub, topic: t, id: id, wake: make(chan struct{}, 1)}

@@ -48,9 +48,8 @@ func authenticate(ctx context.Context, l *link, m sasl.Mechanism, user string) e
 	}
 	for done := false; !done; {
 		r, err := l.RoundTrip(&saslauthenticate.Request{AuthBytes: message})
-		if errors.Is(err, io.EOF) {
-			// Some brokers only close the connection on those who fail.
-			return refused(user, kafka.SASLAuthenticationFailed)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return errHungUp
 		}
 		if err != nil {
 			return fmt.Errorf("sasl authenticate: %w", err)
@@ -71,6 +70,10 @@ func authenticate(ctx context.Context, l *link, m sasl.Mechanism, user string) e
 	}
 	return nil
 }
+
+// errHungUp says that the broker closed the connection instead of answering the
+// authentication: it does not like the credentials, or it just stopped.
+var errHungUp = errors.New("sasl authenticate: the broker closed the connection")
 
 func refused(user string, cause error) error {
 	return fmt.Errorf("%w: the broker refused %s: %w: check SASL.Username, SASL.Password and SASL.Mechanism", ErrCredentials, user, cause)

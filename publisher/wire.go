@@ -201,10 +201,22 @@ func (w *wire) close() {
 	clear(w.idle)
 }
 
-// connect dials address, and negotiates TLS, API versions and authentication.
+// connect makes a connection to address. Some brokers only hang up on those whose
+// credentials they refuse; so does one that stops, but not twice.
 func (w *wire) connect(ctx context.Context, address string) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.dialTimeout)
 	defer cancel()
+	l, err := w.dial(ctx, address)
+	if errors.Is(err, errHungUp) {
+		if l, err = w.dial(ctx, address); errors.Is(err, errHungUp) {
+			err = refused(w.user, err)
+		}
+	}
+	return l, err
+}
+
+// dial dials address, and negotiates TLS, API versions and authentication.
+func (w *wire) dial(ctx context.Context, address string) (*link, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
