@@ -99,5 +99,5 @@ func BenchmarkRouter(b *testing.B) {
 		require.NoError(b, err)
 		benchRouter(b, c, sub, 0)
 	})
-	
+
 }

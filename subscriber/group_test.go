@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,17 +161,18 @@ func TestDrainDeadlineCancelsWhatRuns(t *testing.T) {
 func TestCloseWithoutReaderEnds(t *testing.T) {
 	c := newCluster(t, 3, "orders")
 	c.produce("orders", 0, 100, 10)
-	s, err := subscriber.New(c.config("billing"))
+	config := c.config("billing")
+	config.Timings.Drain = 300 * time.Millisecond
+	s, err := subscriber.New(config)
 	require.NoError(t, err)
 	out, err := s.Subscribe(context.Background(), "orders")
 	require.NoError(t, err)
-	_ = receive(t, out)
+	_ = receive(t, out) // and never answer
 	await(t, "joined", func() bool { return s.Ready(context.Background()) == nil })
 	var wait sync.WaitGroup
 	for range 3 {
 		wait.Go(func() { require.NoError(t, s.Close()) })
 	}
-	time.AfterFunc(100*time.Millisecond, func() {}) // keep the message unanswered
 	wait.Wait()
 	_, ok := <-out
 	require.False(t, ok)
@@ -212,42 +214,79 @@ func TestLostPartitionsAreCancelledAndCommitNothing(t *testing.T) {
 	require.Equal(t, int64(10), c.committed("billing", "orders"))
 }
 
-// A killed member is one whose connections end and that says nothing any more.
+// A member is killed when the broker hears nothing of it any more: neither
+// commits nor a farewell.
 func TestSuccessorOfAKilledMemberLosesNothing(t *testing.T) {
 	c := newCluster(t, 3, "orders")
 	const total, keys = 900, 30
 	c.produce("orders", 0, total, keys)
 	config := c.config("billing")
+	config.Timings.Session = time.Second
+	config.Timings.Drain = 100 * time.Millisecond
 	dying, err := subscriber.New(config)
 	require.NoError(t, err)
 	out, err := dying.Subscribe(context.Background(), "orders")
 	require.NoError(t, err)
+	l := newLedger(t)
+	handle := func(m *message.Message) {
+		key := string(delivery.FromContext(m.Context()).Record.Key)
+		l.begin(key, number(m))
+		l.end(key, number(m), keys, true)
+		m.Ack()
+	}
 	for range 100 {
-		receive(t, out).Ack()
+		handle(receive(t, out))
 	}
-	unfinished := receive(t, out)
 	await(t, "commit", func() bool { return c.committed("billing", "orders") > 0 })
-	c.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		return nil, errKilled, true
-	})
-	c.ControlKey(int16(kmsg.LeaveGroup), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errKilled, true })
-	before := c.committed("billing", "orders")
-	config.Timings.Drain = 100 * time.Millisecond
-	go func() { <-unfinished.Context().Done() }()
-	closed := make(chan struct{})
-	go func() { defer close(closed); _ = dying.Close() }()
-	for range out { //nolint:revive // what comes now was killed
+	var mute atomic.Bool
+	mute.Store(true)
+	refuse := func(key kmsg.Key, answer func(kmsg.Request) kmsg.Response) {
+		c.ControlKey(key.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if !mute.Load() {
+				return nil, nil, false
+			}
+			c.KeepControl()
+			return answer(req), nil, true
+		})
 	}
-	<-closed
+	refuse(kmsg.OffsetCommit, func(req kmsg.Request) kmsg.Response {
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range req.(*kmsg.OffsetCommitRequest).Topics {
+			rt := kmsg.OffsetCommitResponseTopic{Topic: t.Topic, TopicID: t.TopicID}
+			for _, p := range t.Partitions {
+				rt.Partitions = append(rt.Partitions, kmsg.OffsetCommitResponseTopicPartition{Partition: p.Partition, ErrorCode: kerr.UnknownServerError.Code})
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp
+	})
+	refuse(kmsg.LeaveGroup, func(req kmsg.Request) kmsg.Response {
+		resp := req.ResponseKind().(*kmsg.LeaveGroupResponse)
+		resp.ErrorCode = kerr.UnknownServerError.Code
+		return resp
+	})
+	for range 200 {
+		handle(receive(t, out))
+	}
+	before := c.committed("billing", "orders")
+	require.NoError(t, dying.Close())
 	require.Equal(t, before, c.committed("billing", "orders"))
+	mute.Store(false)
+
+	_, out = subscribe(t, config, "orders")
+	repeated := 0
+	for done := int(before); done < total; done++ {
+		m := receive(t, out)
+		l.mu.Lock()
+		repeated += l.seen[number(m)]
+		l.mu.Unlock()
+		handle(m)
+	}
+	await(t, "commit", func() bool { return c.committed("billing", "orders") == total })
+	require.Len(t, l.seen, total)
+	require.LessOrEqual(t, repeated, 300, "only what was finished since the last commit comes again")
+	require.Positive(t, repeated)
 }
-
-type killed struct{}
-
-func (killed) Error() string { return "killed" }
-
-var errKilled error = killed{}
 
 func TestAbortedRecordsNeverArriveAndDoNotHoldTheWatermark(t *testing.T) {
 	c := newCluster(t, 1, "orders")
@@ -281,26 +320,25 @@ func TestStaticMemberComesBackWithoutRebalance(t *testing.T) {
 	c.produce("orders", 0, 10, 5)
 	config := c.config("billing")
 	config.InstanceID = "billing-0"
-	generation := func() int32 {
+	stillMember := func() {
 		described, err := c.admin.DescribeGroups(context.Background(), "billing")
 		require.NoError(t, err)
 		require.Len(t, described["billing"].Members, 1)
 		require.Equal(t, "billing-0-orders", *described["billing"].Members[0].InstanceID)
-		return 0
 	}
 	for i := range 2 {
 		s, err := subscriber.New(config)
 		require.NoError(t, err)
 		out, err := s.Subscribe(context.Background(), "orders")
 		require.NoError(t, err)
-		for range 5 * (2 - i) {
-			if i == 0 {
+		if i == 0 {
+			for range 10 {
 				receive(t, out).Ack()
 			}
 		}
 		await(t, "ready", func() bool { return s.Ready(context.Background()) == nil })
 		require.NoError(t, s.Close())
-		generation() // it is still a member
+		stillMember()
 	}
 	require.Equal(t, int64(10), c.committed("billing", "orders"))
 }
