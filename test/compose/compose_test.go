@@ -165,8 +165,13 @@ func (s *stack) awaitRunning(ctx context.Context, t *testing.T, service string, 
 			return fmt.Errorf("%s has %d processes, not %d", service, len(found), processes)
 		}
 		for _, c := range found {
-			if c.Health == nil || c.Health.Status != container.Healthy {
-				return fmt.Errorf("%s %.12s is %s: %s", service, c.ID, c.State, c.Status)
+			// A list has no health before version 1.52 of the API.
+			got, err := s.docker.ContainerInspect(ctx, c.ID, client.ContainerInspectOptions{})
+			if err != nil {
+				return err
+			}
+			if state := got.Container.State; state == nil || state.Health == nil || state.Health.Status != container.Healthy {
+				return fmt.Errorf("%s %.12s is not healthy: %s", service, c.ID, c.Status)
 			}
 		}
 		return nil
