@@ -195,6 +195,9 @@ func TestNamesAreLookedUpBothWays(t *testing.T) {
 	if name, err := TypeName[orderPlaced](c); name != "order.placed" || err != nil {
 		t.Errorf("TypeName = %q, %v", name, err)
 	}
+	if !c.Knows("order.canceled") || c.Knows("order.shipped") || c.Knows("") {
+		t.Error("Knows does not tell registered names from others")
+	}
 	for _, err := range []error{
 		second(TypeName[*orderPlaced](c)),
 		third(c.NameOf(&orderPlaced{})),

@@ -51,6 +51,13 @@ func (c *Catalog) Decode(e Event) (any, error) {
 	return v, nil
 }
 
+// Knows reports whether a Go type is registered under the wire name, in
+// whatever version: what Decode would not call ErrUnknownType.
+func (c *Catalog) Knows(name string) bool {
+	_, ok := c.types.Load().byName[name]
+	return ok
+}
+
 func (c *Catalog) decode(k *kind, e *Event) (any, error) {
 	if e.version > k.newest {
 		return nil, fmt.Errorf("%w, %d: roll this service out before producers send version %d", ErrNewerVersion, k.newest, e.version)
