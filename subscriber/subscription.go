@@ -89,7 +89,8 @@ func newSubscription(ctx context.Context, config Config, m *meters, topic string
 			Pending: l.Pending, PartitionPending: l.PartitionPending,
 			RunAhead: l.RunAhead, Bytes: l.Bytes, PartitionBytes: l.PartitionBytes,
 		},
-		Work: s.deliver,
+		Work:   s.deliver,
+		Offers: true,
 	})
 	s.halt = sync.OnceFunc(func() { close(s.halted) })
 	return s

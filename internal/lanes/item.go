@@ -46,8 +46,8 @@ func (it *Item[V]) Offset() int64 { return it.offset }
 func (it *Item[V]) Partition() *Partition[V] { return it.partition }
 
 // Handed tells the Set that a handler has the message now. Work that offers
-// messages to somebody calls it as soon as one is taken: a drain leaves alone
-// what no handler has seen. Work that runs messages itself need not call it.
+// messages (Config.Offers) calls it as soon as one is taken: a drain leaves alone
+// what no handler has seen.
 func (it *Item[V]) Handed() {
 	it.handed.Store(true)
 	p := it.partition

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -48,7 +49,7 @@ var modelLimits = Limits{
 
 func newModel(t testing.TB, random func(int) int) *model {
 	m := &model{t: t, random: random, batch: 6}
-	m.s = New(Config[*modelMessage]{Limits: modelLimits})
+	m.s = New(Config[*modelMessage]{Limits: modelLimits, Offers: true})
 	m.s.started = modelLimits.Running // the model is all the workers there are
 	return m
 }
@@ -377,9 +378,9 @@ func (m *model) finish() {
 }
 
 func TestRandomSchedulesKeepOrderWatermarkAndBounds(t *testing.T) {
-	seeds := 3000
-	if testing.Short() {
-		seeds = 50
+	seeds := 300
+	if os.Getenv("TIDINGS_LONG") != "" {
+		seeds = 20_000
 	}
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 // Close. All methods may be called from any goroutine.
 type Set[V any] struct {
 	work    func(*Item[V]) Outcome
+	offers  bool
 	limits  Limits
 	changed chan struct{} // see Changed
 	workers sync.WaitGroup
@@ -55,6 +56,9 @@ type Config[V any] struct {
 	// Work runs one attempt at a message and says what became of it. It is
 	// called by many workers at once. It must return when Item.Gone is closed.
 	Work func(*Item[V]) Outcome
+	// Offers says that Work offers messages to somebody and calls Item.Handed
+	// when one is taken. Otherwise it has them from the start.
+	Offers bool
 }
 
 // Outcome is what Work says of its attempt: Finished, RetryIn or Withdrawn.
@@ -86,6 +90,7 @@ func Withdrawn() Outcome { return Outcome{verdict: withdrawn} }
 func New[V any](config Config[V]) *Set[V] {
 	s := &Set[V]{
 		work:       config.Work,
+		offers:     config.Offers,
 		limits:     config.Limits,
 		changed:    make(chan struct{}, 1),
 		partitions: map[*Partition[V]]struct{}{},
@@ -209,7 +214,7 @@ func (s *Set[V]) take(p *Partition[V]) *Item[V] {
 	s.running++
 	it.state = running
 	it.attempt++
-	it.handed.Store(false)
+	it.handed.Store(!s.offers)
 	it.recall = p.recall
 	p.queue()
 	return it
