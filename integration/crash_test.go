@@ -50,7 +50,7 @@ func TestMembersJoinAndLeaveWhileEveryTwentiethEventFails(t *testing.T) {
 	s.takes("billing", hs)
 	spec := func(name string) member { return member{Name: name, Group: "billing", Handlers: hs} }
 
-	producing := s.producer(producer{Slice: 20, Pace: size(40*time.Millisecond, 100*time.Millisecond)})
+	producing := s.producer(producer{Slice: 20, Pace: 250 * time.Millisecond})
 	members := []*process{s.member(spec("m0")), s.member(spec("m1"))}
 	s.awaitEffects(50, "member = 'm0'")
 	for i := range size(3, 12) {
@@ -61,7 +61,7 @@ func TestMembersJoinAndLeaveWhileEveryTwentiethEventFails(t *testing.T) {
 		members = members[1:]
 	}
 	require.True(t, producing.running(), "members must come and go under load")
-	producing.wait(t)
+	producing.release(t)
 	s.awaitDrained("billing")
 	for _, m := range members {
 		m.stop(t)
@@ -94,12 +94,12 @@ func TestABrokerKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 	// While publishing: a call in flight must still return when all is acknowledged.
 	events := plan("o", sh)
 	s.expect(events)
-	producing := s.producer(producer{Slice: 20, Pace: 20 * time.Millisecond})
+	producing := s.producer(producer{Slice: 20, Pace: 50 * time.Millisecond})
 	s.awaitProduced(len(events) / 4)
 	require.NoError(t, broker.Kill(s.ctx))
 	require.True(t, producing.running(), "the broker must die while events are published")
 	require.NoError(t, broker.Start(s.ctx))
-	producing.wait(t)
+	producing.release(t)
 
 	// While consuming.
 	a := s.member(spec)
@@ -125,7 +125,7 @@ func TestADatabaseKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 	hs := every(0, 2*time.Millisecond)
 	s.takes("billing", hs)
 	a := s.member(member{Name: "a", Group: "billing", Handlers: hs, SlowRetry: time.Hour})
-	producing := s.producer(producer{Slice: 20, Pace: 10 * time.Millisecond})
+	producing := s.producer(producer{Slice: 20, Pace: 100 * time.Millisecond})
 	for i := range size(2, 6) {
 		s.awaitEffects(len(events)*(i+1)/size(5, 10), "grp = 'billing'")
 		require.NoError(t, server.Kill(s.ctx))
@@ -134,7 +134,7 @@ func TestADatabaseKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, lag > 0 || producing.running(), "the database must die amid the work")
 	}
-	producing.wait(t)
+	producing.release(t)
 	s.awaitDrained("billing")
 	a.stop(t)
 	s.requireEffectsOnce("billing")

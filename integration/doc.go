@@ -34,6 +34,9 @@
 //	TestPartitionsMoveBetweenOneThreeAndTwoProcesses                      90 s
 //	TestAFaultyMessageHoldsItsOwnKeyUntilAFixedProcessAppliesIt           60 s
 //	TestAMessageThatIsNoEventIsHeldAndTheOthersGoOn                       60 s
+//	TestWhatKafkaRefusesIsAnErrorWithTheWayOut                            60 s
+//	TestAnUnfitDatabaseIsAnErrorWithTheWayOut                             60 s
+//	TestStockWatermillKafkaAndOursExchangeEventsBothWays                  60 s
 //	TestTheAuditSeesEveryKindOfFault                                      30 s
 //	TestEverySuiteHasABudget                                               5 s
 package integration

@@ -52,11 +52,13 @@ func play(role, spec string) int {
 		os.Exit(orphaned)
 	}()
 	before := goleak.IgnoreCurrent()
+	// sarama's metrics tick for as long as the process lives.
+	metrics := goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")
 	if err := act(ctx, role, []byte(spec)); err != nil {
 		log.Error("the process failed", "role", role, "cause", err)
 		return 1
 	}
-	if err := goleak.Find(before); err != nil {
+	if err := goleak.Find(before, metrics); err != nil {
 		log.Error("the process left goroutines", "role", role, "cause", err)
 		return 1
 	}

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -18,6 +21,7 @@ import (
 	"github.com/tidings-bus/tidings/handlers/inbox/pgxinbox"
 	"github.com/tidings-bus/tidings/router"
 	"github.com/tidings-bus/tidings/subscriber"
+	"github.com/tidings-bus/tidings/subscriber/watermillkafka"
 )
 
 // member is a process of a consumer group: subscriber, router, and handlers
@@ -35,6 +39,8 @@ type member struct {
 	RunAhead int
 	// Connections bounds the pool. Zero: 8.
 	Connections int
+	// Stock reads by watermill-kafka's own subscriber, which has no lanes.
+	Stock bool
 	// Lenient reads amounts that are texts.
 	Lenient bool
 
@@ -101,7 +107,7 @@ func (m *member) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sub, err := subscriber.New(m.subscription())
+	sub, err := m.subscriber()
 	if err != nil {
 		return err
 	}
@@ -112,18 +118,42 @@ func (m *member) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e := effects{member: m, pool: pool}
+	// Notes of failures are written while a handler holds a connection: from the
+	// same pool, handlers could wait for each other.
+	notes, err := pgxpool.New(ctx, m.Postgres)
+	if err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	defer notes.Close()
+	e := effects{member: m, notes: notes}
 	var hs []handlers.Handler
 	for _, h := range m.Handlers {
 		hs = append(hs, e.handler(h, box))
 	}
-	if err := r.Subscribe(router.Subscription{Topic: m.Topic, Subscriber: sub, Handlers: hs}); err != nil {
+	subscription := router.Subscription{Topic: m.Topic, Subscriber: sub, Handlers: hs}
+	if m.Stock {
+		subscription.Place = watermillkafka.Place
+	}
+	if err := r.Subscribe(subscription); err != nil {
 		return err
 	}
 	if err := r.Run(ctx); err != nil {
 		return err
 	}
 	return sub.Close()
+}
+
+// subscriber is ours, or stock watermill-kafka's.
+func (m *member) subscriber() (message.Subscriber, error) {
+	if m.Stock {
+		return kafka.NewSubscriber(kafka.SubscriberConfig{
+			Brokers:               m.Brokers,
+			Unmarshaler:           watermillkafka.Marshaler{},
+			OverwriteSaramaConfig: watermillkafka.SubscriberConfig(),
+			ConsumerGroup:         m.Group,
+		}, watermill.NewSlogLogger(slog.Default()))
+	}
+	return subscriber.New(m.subscription())
 }
 
 func (m *member) subscription() subscriber.Config {
@@ -146,7 +176,7 @@ func (m *member) subscription() subscriber.Config {
 // effects are what a member's handlers do.
 type effects struct {
 	member *member
-	pool   *pgxpool.Pool
+	notes  *pgxpool.Pool
 }
 
 func (e effects) handler(h handlerSpec, box *pgxinbox.Inbox) handlers.Handler {
@@ -193,7 +223,7 @@ func (e effects) write(ctx context.Context, tx pgx.Tx, handler string, ev event.
 
 // fail notes a failure outside of the transaction that is about to roll back.
 func (e effects) fail(ctx context.Context, handler string, id uuid.UUID) error {
-	_, err := e.pool.Exec(ctx, `INSERT INTO failure (grp, handler, event_id, member) VALUES ($1, $2, $3, $4)`,
+	_, err := e.notes.Exec(ctx, `INSERT INTO failure (grp, handler, event_id, member) VALUES ($1, $2, $3, $4)`,
 		e.member.Group, handler, id, e.member.Name)
 	return err
 }

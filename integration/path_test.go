@@ -74,14 +74,14 @@ func TestPartitionsMoveBetweenOneThreeAndTwoProcesses(t *testing.T) {
 	spec := func(name string) member { return member{Name: name, Group: "billing", Handlers: hs} }
 
 	a := s.member(spec("a"))
-	producing := s.producer(producer{Slice: 20, Pace: size(20*time.Millisecond, 60*time.Millisecond)})
+	producing := s.producer(producer{Slice: 20, Pace: 250 * time.Millisecond})
 	s.awaitEffects(100, "member = 'a'")
 	b, c := s.member(spec("b")), s.member(spec("c"))
 	s.awaitShared("billing", "a", "b", "c")
 	require.True(t, producing.running(), "events must still flow when three share the partitions")
 	a.stop(t)
 	s.awaitShared("billing", "b", "c")
-	producing.wait(t)
+	producing.release(t)
 	s.awaitDrained("billing")
 	b.stop(t)
 	c.stop(t)

@@ -97,6 +97,15 @@ func (p *process) wait(t *testing.T) {
 	require.NoError(t, p.err, "process %s", p.name)
 }
 
+// release lets a producer that keeps a pace send what is left, and returns when
+// it has.
+func (p *process) release(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.fault())
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGUSR1))
+	p.wait(t)
+}
+
 // end sends the signal and returns when the process is gone.
 func (p *process) end(signal syscall.Signal) {
 	p.ending = true

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,11 +27,14 @@ type producer struct {
 	// Slice is the most events of one call; how many they are is random.
 	// Zero: 50.
 	Slice int
-	// Pace is the time between two calls of a caller. Zero: none.
+	// Pace is the time between two calls of a caller. Zero: none. Released by
+	// SIGUSR1, the producer sends what is left as fast as it can.
 	Pace time.Duration
 	// Twice is the share of events that are published again right away; as many
 	// again are published once more at the very end.
 	Twice float64
+	// From is how many of the plan's events to leave out at its beginning.
+	From int
 	// Seed of what is random.
 	Seed uint64
 
@@ -63,7 +69,7 @@ func (p *producer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.publish(ctx, pub, events), pub.Close(context.WithoutCancel(ctx)))
+	return errors.Join(p.publish(ctx, pub, events[p.From:]), pub.Close(context.WithoutCancel(ctx)))
 }
 
 // publish brings the events to Kafka.
@@ -85,10 +91,13 @@ func (p *producer) publish(ctx context.Context, pub *publisher.Publisher, events
 		at := e.lane(callers)
 		lanes[at] = append(lanes[at], made)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	released := release(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	for i, lane := range lanes {
 		group.Go(func() error {
-			c := caller{pub: pub, random: rand.New(rand.NewPCG(p.Seed, uint64(i))), producer: p}
+			c := caller{pub: pub, random: rand.New(rand.NewPCG(p.Seed, uint64(i))), producer: p, released: released}
 			return c.publish(ctx, lane)
 		})
 	}
@@ -99,8 +108,40 @@ func (p *producer) publish(ctx context.Context, pub *publisher.Publisher, events
 type caller struct {
 	*producer
 
-	pub    *publisher.Publisher
-	random *rand.Rand
+	pub      *publisher.Publisher
+	random   *rand.Rand
+	released <-chan struct{}
+}
+
+// pause keeps the pace.
+func (c *caller) pause(ctx context.Context) error {
+	if c.Pace == 0 {
+		return nil
+	}
+	t := time.NewTimer(c.Pace)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.released:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// release returns a channel that SIGUSR1 closes.
+func release(ctx context.Context) <-chan struct{} {
+	released := make(chan struct{})
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	go func() {
+		defer signal.Stop(signals)
+		select {
+		case <-signals:
+			close(released)
+		case <-ctx.Done():
+		}
+	}()
+	return released
 }
 
 func (c *caller) publish(ctx context.Context, events []event.Event) error {
@@ -128,10 +169,8 @@ func (c *caller) publish(ctx context.Context, events []event.Event) error {
 			}
 		}
 		rest = rest[n:]
-		if c.Pace > 0 {
-			if err := work(ctx, c.Pace); err != nil {
-				return err
-			}
+		if err := c.pause(ctx); err != nil {
+			return err
 		}
 	}
 	if len(later) > 0 {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidings-bus/tidings/connection"
 	"github.com/tidings-bus/tidings/internal/testenv"
+	"github.com/tidings-bus/tidings/publisher"
 	"github.com/tidings-bus/tidings/schema"
 )
 
@@ -56,7 +57,7 @@ func newScene(t *testing.T, st stage) *scene {
 	require.NoError(t, err)
 	t.Cleanup(cl.Close)
 	s.admin = kadm.NewClient(cl)
-	s.createTopic(s.topic, max(st.partitions, 0), nil)
+	s.createTopic(s.topic, st.partitions, nil)
 	return s
 }
 
@@ -89,14 +90,16 @@ func migrate(t *testing.T, ctx context.Context, url string) { //nolint:revive //
 	require.NoError(t, schema.MigratePostgres(ctx, db))
 }
 
-// createTopic makes a topic; 0 partitions stand for 3.
-func (s *scene) createTopic(topic string, partitions int, settings map[string]*string) {
+// createTopic makes a topic, and records its partition count; 0 stand for 3.
+func (s *scene) createTopic(topic string, partitions int, settings map[string]string) {
 	s.t.Helper()
 	if partitions == 0 {
 		partitions = 3
 	}
-	_, err := s.admin.CreateTopic(s.ctx, int32(partitions), 1, settings, topic)
+	topics, err := publisher.NewTopics(publisher.TopicsConfig{Connection: s.connection()})
 	require.NoError(s.t, err)
+	defer func() { require.NoError(s.t, topics.Close()) }()
+	require.NoError(s.t, topics.Create(s.ctx, publisher.TopicSpec{Name: topic, Partitions: partitions, Config: settings}))
 }
 
 // connection is how processes reach the open listener.
