@@ -28,6 +28,7 @@ func (p *partition) acknowledge() {
 		freed.add(r)
 	}
 	p.pub.free(freed) // before its callers go on
+	p.pub.metrics.acknowledged(p.topic.name, freed.events)
 	var of *call
 	n := 0
 	for _, r := range p.batch {
@@ -45,7 +46,6 @@ func (p *partition) acknowledge() {
 	clear(p.batch)
 	p.batch = p.batch[:0]
 	p.mu.Unlock()
-	p.pub.metrics.acknowledged(p.topic.name, freed.events)
 }
 
 func (c *call) settleIf(n int) {
@@ -99,7 +99,6 @@ func (p *partition) split(tooLarge bool) {
 // refuse fails the batch's records at the places given, nil for all, and holds
 // back what is queued behind them under their keys.
 func (p *partition) refuse(at []int, err error, doubt bool) {
-	var freed amount
 	p.mu.Lock()
 	keys := make(map[string]span)
 	rest := p.batch[:0:0]
@@ -109,7 +108,7 @@ func (p *partition) refuse(at []int, err error, doubt bool) {
 				rest = append(rest, r)
 				continue
 			}
-			p.fail(r, heldBack(err), &freed)
+			p.fail(r, heldBack(err))
 			continue
 		}
 		if r.key != nil {
@@ -118,19 +117,17 @@ func (p *partition) refuse(at []int, err error, doubt bool) {
 			}
 		}
 		r.doubt = r.doubt || doubt
-		p.fail(r, err, &freed)
+		p.fail(r, err)
 	}
 	p.batch = rest
-	p.holdBack(keys, err, &freed)
+	p.holdBack(keys, err)
 	p.mu.Unlock()
-	p.pub.free(freed)
 }
 
 // withdraw takes c's records back because of cause. Those in the queue are gone
 // and hold back what is behind them; those in the batch may be in flight: they
 // stay in it, and what is behind them waits for the batch's outcome.
 func (p *partition) withdraw(c *call, ctx context.Context) { //nolint:revive // ctx is the cause, not a limit
-	var freed amount
 	p.mu.Lock()
 	cause := ended(ctx, p.lastErr)
 	for _, r := range p.batch {
@@ -138,8 +135,8 @@ func (p *partition) withdraw(c *call, ctx context.Context) { //nolint:revive // 
 			continue
 		}
 		r.settled = true
-		c.fail(r.key, failure{r.index, p.topic.name, cause, r.doubt || p.inFlight})
 		p.pub.metrics.failed(p.topic.name, r.doubt || p.inFlight)
+		c.fail(r.key, failure{r.index, p.topic.name, cause, r.doubt || p.inFlight})
 		p.pruning = true
 		if r.key == nil {
 			continue
@@ -160,15 +157,14 @@ func (p *partition) withdraw(c *call, ctx context.Context) { //nolint:revive // 
 			if _, is := keys[string(r.key)]; !is && r.key != nil {
 				keys[string(r.key)] = span{r.seq, p.seq}
 			}
-			p.fail(r, cause, &freed)
+			p.fail(r, cause)
 			return false
 		}
 		return true
 	})
-	p.holdBack(keys, context.Cause(ctx), &freed)
+	p.holdBack(keys, context.Cause(ctx))
 	pruning := p.pruning
 	p.mu.Unlock()
-	p.pub.free(freed)
 	if pruning {
 		select {
 		case p.wake <- struct{}{}:
@@ -181,35 +177,34 @@ func (p *partition) withdraw(c *call, ctx context.Context) { //nolint:revive // 
 // back what was queued behind them by then. What came later proceeds, unless it
 // stands behind one that is held back. The batch must not be in flight. p.mu is
 // held.
-func (p *partition) prune() (freed amount) {
+func (p *partition) prune() {
 	if !p.pruning {
-		return freed
+		return
 	}
 	p.pruning = false
 	rest := p.batch[:0:0]
 	for _, r := range p.batch {
 		if r.settled {
-			freed.add(r)
+			p.pub.free(amount{1, r.size()})
 			continue
 		}
 		if s, is := p.givenUp[string(r.key)]; is && s.holds(r) {
-			p.fail(r, heldBack(errGivenUp), &freed)
+			p.fail(r, heldBack(errGivenUp))
 			p.givenUp[string(r.key)] = span{s.from, p.seq}
 			continue
 		}
 		rest = append(rest, r)
 	}
 	p.batch = rest
-	p.holdBack(p.givenUp, errGivenUp, &freed)
+	p.holdBack(p.givenUp, errGivenUp)
 	clear(p.givenUp)
-	return freed
 }
 
 var errGivenUp = errors.New("its caller stopped waiting")
 
 // holdBack fails the queued records that stand behind a failed one of their key.
 // p.mu is held.
-func (p *partition) holdBack(keys map[string]span, cause error, freed *amount) {
+func (p *partition) holdBack(keys map[string]span, cause error) {
 	if len(keys) == 0 || p.head == nil {
 		return
 	}
@@ -218,7 +213,7 @@ func (p *partition) holdBack(keys map[string]span, cause error, freed *amount) {
 		if !is || !s.holds(r) {
 			return true
 		}
-		p.fail(r, heldBack(cause), freed)
+		p.fail(r, heldBack(cause))
 		keys[string(r.key)] = span{s.from, p.seq}
 		return false
 	})
@@ -243,13 +238,13 @@ func (p *partition) filterQueue(keep func(*record) bool) {
 	p.head, p.tail = head, tail
 }
 
-// fail settles r as not acknowledged and counts its room. p.mu is held.
-func (p *partition) fail(r *record, err error, freed *amount) {
-	freed.add(r)
+// fail settles r as not acknowledged and gives its room back. p.mu is held.
+func (p *partition) fail(r *record, err error) {
+	p.pub.free(amount{1, r.size()}) // before its caller goes on
 	if r.settled {
 		return
 	}
 	r.settled = true
-	r.call.fail(r.key, failure{r.index, p.topic.name, err, r.doubt})
 	p.pub.metrics.failed(p.topic.name, r.doubt)
+	r.call.fail(r.key, failure{r.index, p.topic.name, err, r.doubt})
 }

@@ -54,14 +54,13 @@ func newPartition(t *topic, id int32) *partition {
 // add queues one call's records, from first linked to last. It is false when the
 // partition is retired: nothing was queued.
 func (p *partition) add(c *call, first, last *record) bool {
-	var freed amount
 	p.mu.Lock()
 	if p.retired {
 		p.mu.Unlock()
 		return false
 	}
 	if c.broken.Load() {
-		first, last = p.withoutBroken(c, first, &freed)
+		first, last = p.withoutBroken(c, first)
 	}
 	for r := first; r != nil; r = r.next {
 		p.seq++
@@ -81,18 +80,17 @@ func (p *partition) add(c *call, first, last *record) bool {
 		}
 	}
 	p.mu.Unlock()
-	p.pub.free(freed)
 	return true
 }
 
 // withoutBroken takes the records out of the list whose key has failed in c.
-func (p *partition) withoutBroken(c *call, first *record, freed *amount) (head, tail *record) {
+func (p *partition) withoutBroken(c *call, first *record) (head, tail *record) {
 	for r := first; r != nil; {
 		next := r.next
 		r.next = nil
 		switch {
 		case c.holdsBack(p.topic.name, r.key):
-			p.fail(r, heldBack(errEarlierInCall), freed)
+			p.fail(r, heldBack(errEarlierInCall))
 		case tail == nil:
 			head, tail = r, r
 		default:
@@ -193,12 +191,10 @@ func (p *partition) deliver() {
 // false when none is left.
 func (p *partition) begin() bool {
 	p.mu.Lock()
-	freed := p.prune()
+	defer p.mu.Unlock()
+	p.prune()
 	p.inFlight = len(p.batch) > 0
-	going := p.inFlight
-	p.mu.Unlock()
-	p.pub.free(freed)
-	return going
+	return p.inFlight
 }
 
 func (p *partition) end(a answer) {
