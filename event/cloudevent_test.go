@@ -66,6 +66,9 @@ func TestDataTakeTheFormThatTheirContentTypeAsksFor(t *testing.T) {
 		{"application/json", `{"a":`, `,"data_base64":"eyJhIjo="`},
 		{"application/json", "{}\n", `,"data_base64":"e30K"`},
 		{"application/xml", `<a b="c"/>`, `,"data":"<a b=\"c\"/>"`},
+		{"application/json; charset=utf-16", `{}`, `,"data_base64":"e30="`},
+		{"text/plain; charset=iso-8859-1", "abc", `,"data_base64":"YWJj"`},
+		{"text/plain; charset=UTF-8", "abc", `,"data":"abc"`},
 		{"text/plain", "\xff", `,"data_base64":"/w=="`},
 		{"application/octet-stream", "abc", `,"data_base64":"YWJj"`},
 	} {

@@ -110,7 +110,7 @@ func (d *Draft) fill() error {
 	if d.Time.IsZero() {
 		d.Time = time.Now()
 	}
-	d.Time = d.Time.Round(0).UTC()
+	d.Time = d.Time.UTC() // drops the monotonic reading too
 	if d.Version == 0 {
 		d.Version = 1
 	}

@@ -109,6 +109,8 @@ func assorted(t testing.TB) map[string]Event {
 	add("JSON string", "application/json", `"\u00e4\ud800"`)
 	add("JSON number", "application/json", `-1.50e+3`)
 	add("JSON in spaces", "application/json", " {}\n")
+	add("JSON after a space", "application/json", " {}")
+	add("JSON before a space", "application/json", "{} ")
 	add("broken JSON", "application/json", `{"a":`)
 	add("JSON of invalid UTF-8", "application/json", "\"\xff\"")
 	add("JSON in another charset", "application/json; charset=utf-16", `{}`)

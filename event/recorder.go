@@ -57,7 +57,7 @@ func (r *Recorder) Identify(a Aggregate, lastSequence int64) {
 // type; headers travel with the event.
 func (r *Recorder) Record(payload any, headers ...Header) {
 	ev := Raised{
-		ID: uuid.Must(uuid.NewV7()), Time: time.Now().Round(0).UTC(),
+		ID: uuid.Must(uuid.NewV7()), Time: time.Now().UTC(),
 		Aggregate: r.aggregate, Headers: slices.Clone(headers), Payload: payload,
 	}
 	if r.aggregate != (Aggregate{}) {
