@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -141,7 +142,9 @@ func (k *kafkaFlags) client(ctx context.Context, more ...kgo.Opt) (*kgo.Client, 
 }
 
 func (k *kafkaFlags) dial(ctx context.Context, cfg connection.Config, more ...kgo.Opt) (*kgo.Client, error) {
-	cl, err := kgo.NewClient(append(clientOpts(cfg), more...)...)
+	opts := append(clientOpts(cfg), kgo.DialTimeout(min(5*time.Second, k.timeout)), kgo.RetryTimeout(k.timeout),
+		kgo.RequestTimeoutOverhead(max(100*time.Millisecond, min(10*time.Second, k.timeout))))
+	cl, err := kgo.NewClient(append(opts, more...)...)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -214,9 +217,11 @@ func (k *kafkaFlags) explain(cfg connection.Config, err error) error {
 		return fmt.Errorf("brokers %s refused user %q with %s: %w; check --sasl-username and the password", addrs, cfg.SASL.Username, cfg.SASL.Mechanism, err)
 	case errors.As(err, &dns):
 		return unreachableError{fmt.Errorf("no broker reachable at %s: %w; check --brokers", addrs, dns)}
-	case errors.As(err, &op) && op.Op == "dial":
+	case errors.As(err, &op) && op.Op == "dial" && !op.Timeout():
 		return unreachableError{fmt.Errorf("no broker reachable at %s: %w; check --brokers, or start one with 'tidings broker'", addrs, op)}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, kerr.RequestTimedOut):
+	case errors.Is(err, io.EOF) && cfg.SASL != nil:
+		return unreachableError{fmt.Errorf("brokers %s hung up on user %q with %s: check --sasl-username and the password, and whether they want --tls", addrs, cfg.SASL.Username, cfg.SASL.Mechanism)}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, kerr.RequestTimedOut), errors.As(err, &op) && op.Timeout():
 		return unreachableError{fmt.Errorf("no broker at %s answered within %s (--timeout)", addrs, k.timeout)}
 	}
 	return unreachableError{fmt.Errorf("no broker at %s answered: %w; is it a Kafka broker, and does it want TLS or SASL?", addrs, err)}

@@ -126,6 +126,8 @@ func Run(ctx context.Context, cfg Config) (rep Report, err error) {
 		begun:  time.Now(),
 		live:   map[string]*process{},
 		past:   map[string]Stats{},
+
+		joinedOnce: map[string]bool{},
 	}
 	rep, err = r.run(ctx)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -159,8 +161,10 @@ type run struct {
 	live     map[string]*process
 	past     map[string]Stats // of processes that have ended, by service
 	faults   faults
-	planned  map[string]int // events by type
-	kept     string
+	// joinedOnce are the members that may be known to their groups.
+	joinedOnce map[string]bool
+	planned    map[string]int // events by type
+	kept       string
 }
 
 func (r *run) run(ctx context.Context) (Report, error) {
@@ -296,6 +300,7 @@ func (r *run) startMember(name, service string) error {
 	p, err := start(name, r.dir, r.Command(append(args, childArgs...)...))
 	if err == nil {
 		r.live[name] = p
+		r.joinedOnce[name] = true
 	}
 	return err
 }

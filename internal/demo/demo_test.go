@@ -13,10 +13,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/tidings-bus/tidings/internal/cli"
 	"github.com/tidings-bus/tidings/internal/demo"
+	"github.com/tidings-bus/tidings/internal/testenv"
 )
 
 // programEnv makes the test binary the program itself, for the demo's processes.
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(code)
 	}
-	goleak.VerifyTestMain(m)
+	testenv.Main(m)
 }
 
 func program(args ...string) *exec.Cmd {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -109,22 +108,15 @@ func kafkaRecord(r *kgo.Record) event.KafkaRecord {
 	return k
 }
 
-// remove deletes what the demo made on a cluster that is not its own.
-func (c *cluster) remove(ctx context.Context, groups []string) error {
+// remove deletes what the demo made on a cluster that is not its own. Static
+// members do not leave by themselves when they stop; they are shown out.
+func (c *cluster) remove(ctx context.Context, groups map[string][]string) error {
 	var errs []error
-	// A member's leave may still be under way.
-	for _, g := range groups {
-		var err error
-		for range 20 {
-			if _, err = c.admin.DeleteGroup(ctx, g); err == nil || ctx.Err() != nil {
-				break
-			}
-			select {
-			case <-time.After(500 * time.Millisecond):
-			case <-ctx.Done():
-			}
+	for g, instances := range groups {
+		if _, err := c.admin.LeaveGroup(ctx, kadm.LeaveGroup(g).InstanceIDs(instances...)); err != nil {
+			errs = append(errs, fmt.Errorf("removing the members of group %s: %w", g, err))
 		}
-		if err != nil {
+		if _, err := c.admin.DeleteGroup(ctx, g); err != nil {
 			errs = append(errs, fmt.Errorf("deleting group %s: %w", g, err))
 		}
 	}
