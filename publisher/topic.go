@@ -88,7 +88,7 @@ func (t *topic) ready(ctx context.Context) (*layout, error) {
 	var pause backoff
 	missing := 0
 	for {
-		err := t.learn(ctx)
+		err := t.learn(ctx, true)
 		if err == nil {
 			l := t.now.Load()
 			return l, l.refused
@@ -126,7 +126,7 @@ func (t *topic) refresh(since time.Time) error {
 		return nil
 	}
 	for i := 0; ; i++ {
-		err := t.learn(ctx)
+		err := t.learn(ctx, false)
 		switch {
 		case err == nil:
 			return nil
@@ -142,8 +142,10 @@ func (t *topic) refresh(since time.Time) error {
 	}
 }
 
-// learn asks the brokers once. The gate is held.
-func (t *topic) learn(ctx context.Context) error {
+// learn asks the brokers once. With change it follows a partition count that was
+// accepted, for which the old partitions must run empty; their own goroutines
+// leave that to the next caller. The gate is held.
+func (t *topic) learn(ctx context.Context, change bool) error {
 	res, err := t.pub.wire.metadata(ctx, []string{t.name})
 	if err != nil {
 		return err
@@ -154,6 +156,11 @@ func (t *topic) learn(ctx context.Context) error {
 	}
 	count := len(described.Partitions)
 	old := t.now.Load()
+	if old != nil && !change && count != len(old.partitions) {
+		old.lead(res, described)
+		t.now.Store(&layout{partitions: old.partitions, indexes: old.indexes, refused: old.refused}) // checked never
+		return nil
+	}
 	recorded, adopted := count, false
 	switch {
 	case old != nil && old.refused == nil && count == len(old.partitions):
@@ -188,13 +195,18 @@ func (t *topic) learn(ctx context.Context) error {
 		}
 		next.partitions, next.indexes = t.partitions(count)
 	}
-	for _, d := range described.Partitions {
-		if int(d.PartitionIndex) < len(next.partitions) {
-			next.partitions[d.PartitionIndex].leader.Store(leaderOf(res, d))
-		}
-	}
+	next.lead(res, described)
 	t.now.Store(next)
 	return nil
+}
+
+// lead notes the partitions' leaders.
+func (l *layout) lead(res *metadata.Response, described *metadata.ResponseTopic) {
+	for _, d := range described.Partitions {
+		if int(d.PartitionIndex) < len(l.partitions) {
+			l.partitions[d.PartitionIndex].leader.Store(leaderOf(res, d))
+		}
+	}
 }
 
 func (t *topic) partitions(n int) (ps []*partition, indexes []int) {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -185,6 +186,29 @@ func TestAnAcceptedCountWaitsForWhatWasQueuedByTheOldOne(t *testing.T) {
 		offsets = append(offsets, fmt.Sprintf("%d:%s", r.Partition, r.Value))
 	}
 	assert.Len(t, offsets, 3)
+}
+
+// The goroutine that sends must not wait for itself when it is the one that
+// learns of an accepted count.
+func TestAnAcceptedCountIsFollowedWhileEventsAreTriedAgain(t *testing.T) {
+	c := cluster(t)
+	config := to(c)
+	config.MetadataMaxAge = time.Hour
+	p := start(t, config)
+	ctx := within(t, 5*time.Second) // less than the RequestTimeout
+	key := movingKey(p, 6, 8)
+	require.NoError(t, p.Publish(ctx, ev(t, key, "0")))
+	grow(t, c, "order", 8)
+	require.NoError(t, admin(t, c).Accept(ctx, "order"))
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "order", Err: kerr.NotLeaderForPartition, Count: 2})
+	require.NoError(t, p.Publish(ctx, ev(t, key, "1")), "queued by the old count")
+	require.NoError(t, p.Publish(ctx, ev(t, key, "2")), "goes by the new one")
+	at := make(map[string]int32)
+	for _, r := range log(t, c, "order") {
+		at[string(r.Value)] = r.Partition
+	}
+	assert.Equal(t, at["0"], at["1"])
+	assert.NotEqual(t, at["1"], at["2"])
 }
 
 func movingKey(p *Publisher, from, to int) string {
