@@ -153,7 +153,10 @@ func (a *attributes) event(key []byte, data []byte) (Event, error) {
 		return Event{}, err
 	}
 	a.numbers(&e)
-	return e, a.headers(&e)
+	if err := a.headers(&e); err != nil {
+		return Event{}, err
+	}
+	return e, nil
 }
 
 // setID tells our ids from those of other producers. Text that is not exactly
