@@ -101,6 +101,46 @@ LANGUAGE sql IMMUTABLE STRICT AS $$
 $$;
 -- +goose StatementEnd
 
+-- The three that follow are what an admission needs rarely: as functions they
+-- cost the common one neither planning nor locks (a plan that reads a
+-- partitioned table locks every partition each time it runs).
+
+-- Whether a partition has the event.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.inbox_has(event uuid, handler integer) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM tidings.inbox WHERE event_id = event AND handler_id = handler);
+END
+$$;
+-- +goose StatementEnd
+
+-- Adds a row to inbox_other; false: it is there.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.inbox_other_add(event uuid, handler integer, of_topic text, of_partition integer, at bigint, tries integer) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tidings.inbox_other (event_id, handler_id, topic, partition, "offset", attempts)
+    VALUES (event, handler, of_topic, of_partition, at, tries)
+    ON CONFLICT DO NOTHING;
+    RETURN FOUND;
+END
+$$;
+-- +goose StatementEnd
+
+-- Sets the last sequence of a further stream of a key; it never goes back.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.key_stream_set(handler integer, of_topic text, of_key bytea, of_source text, of_type text, of_id text, applied bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tidings.key_stream (handler_id, topic, key, source, aggregate_type, aggregate_id, sequence)
+    VALUES (handler, of_topic, of_key, of_source, of_type, of_id, applied)
+    ON CONFLICT (handler_id, topic, key, source, aggregate_type, aggregate_id)
+        DO UPDATE SET sequence = greatest(key_stream.sequence, excluded.sequence);
+END
+$$;
+-- +goose StatementEnd
+
 -- Makes partitions of the given width until they reach ahead_ms from now, and
 -- records the longest retention asked for. One member at a time; a table is
 -- made on its own and attached, so that admissions go on meanwhile.

@@ -97,7 +97,7 @@ func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, erro
 		return 0, notAdmitted(&a, err)
 	}
 	var answer inbox.Answer
-	if err := b.pool.QueryRow(ctx, postgres.Admit, postgres.AdmitArgs(id, &a, postgres.Look)...).Scan(&answer); err != nil {
+	if err := b.pool.QueryRow(ctx, postgres.Admit, postgres.AdmitArgs(id, &a, postgres.Look)...).Scan(&answer, nil); err != nil {
 		return 0, notAdmitted(&a, err)
 	}
 	return answer, nil
@@ -130,7 +130,7 @@ func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, mode postgres.Mod
 	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	lock, args := postgres.LockArgs(id, a)
 	batch.Queue(lock, args...)
-	batch.Queue(postgres.Admit, postgres.AdmitArgs(id, a, mode)...).QueryRow(func(row pgx.Row) error { return row.Scan(&answer) })
+	batch.Queue(postgres.Admit, postgres.AdmitArgs(id, a, mode)...).QueryRow(func(row pgx.Row) error { return row.Scan(&answer, nil) })
 	results := b.pool.SendBatch(ctx, &batch)
 	tx := results.Tx()
 	if err := results.Close(); err != nil {

@@ -29,7 +29,8 @@ func (d *postgresDialect) lock(ctx context.Context, tx *sql.Tx, handler int32, a
 }
 
 func (d *postgresDialect) admit(ctx context.Context, tx querier, handler int32, a *inbox.Admission, mode postgres.Mode) (answer inbox.Answer, err error) {
-	err = tx.QueryRowContext(ctx, postgres.Admit, postgres.AdmitArgs(handler, a, mode)...).Scan(&answer)
+	var ignored bool
+	err = tx.QueryRowContext(ctx, postgres.Admit, postgres.AdmitArgs(handler, a, mode)...).Scan(&answer, &ignored)
 	return answer, err
 }
 

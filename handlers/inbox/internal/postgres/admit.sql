@@ -9,6 +9,7 @@ WITH cover AS (
     SELECT from_ms, until_ms, retention_ms,
            (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
     FROM tidings.inbox_cover
+    LIMIT 1 -- for the planner, which guesses thousands of rows else, and compiles a plan worth it
 ), k AS (
     SELECT parked,
            (offsets ->> $6::integer::text)::bigint AS last_offset,
@@ -22,10 +23,9 @@ WITH cover AS (
            END AS last_sequence
     FROM tidings.key_row
     WHERE handler_id = $1::integer AND topic = $2::text AND key = $3::bytea
-), verdict AS (
+), judged AS MATERIALIZED (
     SELECT CASE
-               WHEN EXISTS (SELECT FROM tidings.inbox WHERE event_id = $4::uuid AND handler_id = $1::integer)
-                 OR EXISTS (SELECT FROM tidings.inbox_other WHERE event_id = $4::uuid AND handler_id = $1::integer) THEN 2
+               WHEN EXISTS (SELECT FROM tidings.inbox_other WHERE event_id = $4::uuid AND handler_id = $1::integer) THEN 2
                WHEN $13::integer = 2 THEN 1
                WHEN k.parked > 0 THEN 3
                WHEN $12::bigint > 0 AND $12::bigint <= k.last_sequence THEN CASE WHEN age.past THEN 2 ELSE 4 END
@@ -42,20 +42,28 @@ WITH cover AS (
     FROM cover
     CROSS JOIN LATERAL (SELECT coalesce(cover.retention_ms > 0 AND $5::bigint < cover.now_ms - cover.retention_ms, false) AS past) age
     LEFT JOIN k ON true
+), verdict AS MATERIALIZED (
+    -- Where the insert into a partition follows, it finds out what is known.
+    SELECT CASE
+               WHEN answer = 2 OR (answer = 1 AND covered AND $13::integer > 0) THEN answer
+               WHEN tidings.inbox_has($4::uuid, $1::integer) THEN 2
+               ELSE answer
+           END AS answer,
+           covered, in_row, last_offset, last_sequence
+    FROM judged
 ), young AS (
     INSERT INTO tidings.inbox (event_id, handler_id, topic, partition, "offset", attempts)
     SELECT $4::uuid, $1::integer, $2::text, $6::integer, $7::bigint, $8::integer
-    FROM verdict WHERE answer = 1 AND $13::integer > 0 AND covered
+    FROM verdict WHERE answer = 1 AND covered AND $13::integer > 0
     ON CONFLICT DO NOTHING
     RETURNING 1
-), other AS (
-    INSERT INTO tidings.inbox_other (event_id, handler_id, topic, partition, "offset", attempts)
-    SELECT $4::uuid, $1::integer, $2::text, $6::integer, $7::bigint, $8::integer
-    FROM verdict WHERE answer = 1 AND $13::integer > 0 AND NOT covered
-    ON CONFLICT DO NOTHING
-    RETURNING 1
-), written AS (
-    SELECT FROM young UNION ALL SELECT FROM other
+), written AS MATERIALIZED (
+    SELECT CASE
+               WHEN answer <> 1 OR $13::integer = 0 THEN false
+               WHEN covered THEN EXISTS (SELECT FROM young)
+               ELSE tidings.inbox_other_add($4::uuid, $1::integer, $2::text, $6::integer, $7::bigint, $8::integer)
+           END AS row
+    FROM verdict
 ), key_updated AS (
     UPDATE tidings.key_row SET
         offsets = offsets || jsonb_build_object($6::integer::text, greatest($7::bigint, verdict.last_offset)),
@@ -63,16 +71,14 @@ WITH cover AS (
         aggregate_type = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $10::text ELSE key_row.aggregate_type END,
         aggregate_id = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $11::text ELSE key_row.aggregate_id END,
         sequence = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN greatest($12::bigint, verdict.last_sequence) ELSE key_row.sequence END
-    FROM verdict
-    WHERE handler_id = $1::integer AND topic = $2::text AND key = $3::bytea
-      AND EXISTS (SELECT FROM written)
-), stream_updated AS (
-    INSERT INTO tidings.key_stream (handler_id, topic, key, source, aggregate_type, aggregate_id, sequence)
-    SELECT $1::integer, $2::text, $3::bytea, $9::text, $10::text, $11::text, $12::bigint
-    FROM verdict
-    WHERE $3::bytea IS NOT NULL AND $12::bigint > 0 AND NOT in_row AND EXISTS (SELECT FROM written)
-    ON CONFLICT (handler_id, topic, key, source, aggregate_type, aggregate_id)
-        DO UPDATE SET sequence = greatest(key_stream.sequence, excluded.sequence)
+    FROM verdict, written
+    WHERE handler_id = $1::integer AND topic = $2::text AND key = $3::bytea AND written.row
 )
-SELECT CASE WHEN answer = 1 AND $13::integer > 0 AND NOT EXISTS (SELECT FROM written) THEN 2 ELSE answer END
-FROM verdict
+SELECT CASE
+           WHEN answer = 1 AND $13::integer > 0 AND NOT written.row THEN 2
+           ELSE answer
+       END,
+       CASE WHEN $3::bytea IS NOT NULL AND $12::bigint > 0 AND NOT in_row AND written.row THEN
+           tidings.key_stream_set($1::integer, $2::text, $3::bytea, $9::text, $10::text, $11::text, $12::bigint)
+       END IS NULL
+FROM verdict, written
