@@ -6,8 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -142,10 +142,26 @@ func reach(ctx context.Context, client *kgo.Client, c Config) error {
 			if errors.Is(context.Cause(ctx), context.Canceled) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("no broker reachable at %v within %v: %w; check Connection.Brokers and that the brokers listen there",
-				c.Connection.Brokers, c.Timings.Connect, last)
+			return fmt.Errorf("no broker reachable at %v within %v: %w; %s", c.Connection.Brokers, c.Timings.Connect, last, wayOut(last, c.Connection))
 		case <-time.After(200 * time.Millisecond):
 		}
+	}
+}
+
+// wayOut says what to look at when no broker has answered. Some brokers hang up
+// on what they do not like, without a word.
+func wayOut(err error, conn connection.Config) string {
+	var firstRead *kgo.ErrFirstReadEOF
+	hungUp := errors.Is(err, io.EOF) || errors.As(err, &firstRead)
+	switch {
+	case hungUp && conn.SASL != nil:
+		return fmt.Sprintf("the broker hung up during the login: wrong credentials for %v? Check Connection.SASL", conn.SASL)
+	case hungUp:
+		return "the broker hung up: if it wants TLS or a login, set Connection.TLS or Connection.SASL"
+	case conn.TLS != nil:
+		return "check Connection.Brokers, that the brokers listen there, and that they speak TLS there"
+	default:
+		return "check Connection.Brokers and that the brokers listen there"
 	}
 }
 
@@ -155,8 +171,7 @@ func refusal(err error, conn connection.Config) error {
 	var certificate *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
 	switch {
-	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState),
-		conn.SASL != nil && strings.Contains(err.Error(), "sasl"):
+	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
 		if conn.SASL == nil {
 			return fmt.Errorf("the brokers at %v want credentials: %w; set Connection.SASL", conn.Brokers, err)
 		}

@@ -27,6 +27,7 @@ func (s *subscription) keepCommitting(ctx context.Context) {
 			s.mu.Unlock()
 			s.commit(parts)
 			s.commits.Unlock()
+			s.refreshEnds(ctx)
 			s.observe()
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"regexp"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -132,6 +133,9 @@ var ErrTopicMissing = errors.New("topic does not exist")
 // ErrClosed is returned by Subscribe after Close.
 var ErrClosed = errors.New("subscriber is closed")
 
+// instanceID is what brokers accept, with room for the topic.
+var instanceID = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,120}$`)
+
 const (
 	drainMargin  = 10 * time.Second // commit, leave and the round trips around a drain
 	minHeartbeat = 100 * time.Millisecond
@@ -195,31 +199,35 @@ func (c Config) validate() error {
 	if c.StartAt != Oldest && c.StartAt != Newest {
 		return fmt.Errorf("StartAt is %d: use subscriber.Oldest or subscriber.Newest", c.StartAt)
 	}
+	if !instanceID.MatchString(c.InstanceID) {
+		return fmt.Errorf("InstanceID is %q: use letters, digits, '.', '_' and '-', at most 120 of them", c.InstanceID)
+	}
 	l, f, t := c.Limits, c.Fetch, c.Timings
 	for _, n := range []struct {
-		name  string
-		value int64
+		name     string
+		negative bool
+		value    any
 	}{
-		{"Limits.Running", int64(l.Running)},
-		{"Limits.PartitionRunning", int64(l.PartitionRunning)},
-		{"Limits.Pending", int64(l.Pending)},
-		{"Limits.PartitionPending", int64(l.PartitionPending)},
-		{"Limits.RunAhead", int64(l.RunAhead)},
-		{"Limits.Bytes", l.Bytes},
-		{"Limits.PartitionBytes", l.PartitionBytes},
-		{"Fetch.MaxBytes", int64(f.MaxBytes)},
-		{"Fetch.PartitionMaxBytes", int64(f.PartitionMaxBytes)},
-		{"Fetch.Concurrent", int64(f.Concurrent)},
-		{"Fetch.MaxWait", int64(f.MaxWait)},
-		{"Timings.Session", int64(t.Session)},
-		{"Timings.Rebalance", int64(t.Rebalance)},
-		{"Timings.Drain", int64(t.Drain)},
-		{"Timings.DrainRetry", int64(t.DrainRetry)},
-		{"Timings.Commit", int64(t.Commit)},
-		{"Timings.Connect", int64(t.Connect)},
+		{"Limits.Running", l.Running < 0, l.Running},
+		{"Limits.PartitionRunning", l.PartitionRunning < 0, l.PartitionRunning},
+		{"Limits.Pending", l.Pending < 0, l.Pending},
+		{"Limits.PartitionPending", l.PartitionPending < 0, l.PartitionPending},
+		{"Limits.RunAhead", l.RunAhead < 0, l.RunAhead},
+		{"Limits.Bytes", l.Bytes < 0, l.Bytes},
+		{"Limits.PartitionBytes", l.PartitionBytes < 0, l.PartitionBytes},
+		{"Fetch.MaxBytes", f.MaxBytes < 0, f.MaxBytes},
+		{"Fetch.PartitionMaxBytes", f.PartitionMaxBytes < 0, f.PartitionMaxBytes},
+		{"Fetch.Concurrent", f.Concurrent < 0, f.Concurrent},
+		{"Fetch.MaxWait", f.MaxWait < 0, f.MaxWait},
+		{"Timings.Session", t.Session < 0, t.Session},
+		{"Timings.Rebalance", t.Rebalance < 0, t.Rebalance},
+		{"Timings.Drain", t.Drain < 0, t.Drain},
+		{"Timings.DrainRetry", t.DrainRetry < 0, t.DrainRetry},
+		{"Timings.Commit", t.Commit < 0, t.Commit},
+		{"Timings.Connect", t.Connect < 0, t.Connect},
 	} {
-		if n.value < 0 {
-			return fmt.Errorf("%s is %d: leave it zero for the default, or use a positive value", n.name, n.value)
+		if n.negative {
+			return fmt.Errorf("%s is %v: leave it zero for the default, or use a positive value", n.name, n.value)
 		}
 	}
 	switch {

@@ -346,7 +346,7 @@ func TestStaticMemberComesBackWithoutRebalance(t *testing.T) {
 // I8: a handler that stands still stops the reading.
 func TestMemoryIsBoundedUnderAStalledHandler(t *testing.T) {
 	c := newCluster(t, 2, "orders")
-	const total = 20_000
+	const total = 6000
 	c.produce("orders", 0, total, 500)
 	config := c.config("billing")
 	config.Limits = subscriber.Limits{Running: 10, Pending: 2000, PartitionPending: 1000, RunAhead: 1500}

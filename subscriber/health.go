@@ -74,7 +74,7 @@ func (h *health) note(err error) {
 }
 
 // away is how long brokers may be silent before it counts.
-const away = 5 * time.Second
+const away = 3 * time.Second
 
 func (h *health) check() error {
 	h.mu.Lock()

@@ -1,11 +1,13 @@
 package subscriber
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // meters are the metrics of all subscribers with one registerer.
@@ -120,6 +122,39 @@ func (s *subscription) observe() {
 		set("paused", paused)
 	}
 }
+
+// refreshEnds asks where the log ends, now and then while a partition is paused:
+// fetches would tell, but there are none, and this is when the lag matters.
+func (s *subscription) refreshEnds(ctx context.Context) {
+	s.mu.Lock()
+	paused := false
+	for _, p := range s.partitions {
+		paused = paused || p.full
+	}
+	due := paused && time.Since(s.asked) >= endsInterval
+	if due {
+		s.asked = time.Now()
+	}
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	ends, err := kadm.NewClient(s.client).ListEndOffsets(ctx, s.topic)
+	if err != nil {
+		return // the old figure stands
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.partitions {
+		if end, ok := ends.Lookup(s.topic, id); ok && end.Err == nil {
+			p.end = max(p.end, end.Offset)
+		}
+	}
+}
+
+const endsInterval = 10 * time.Second
 
 // forgetPartition deletes the gauges of a partition that is no longer ours.
 func (m *meters) forgetPartition(s *subscription, id int32) {

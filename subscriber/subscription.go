@@ -36,6 +36,7 @@ type subscription struct {
 	partitions map[int32]*partition
 	room       chan struct{} // a partition may be polled again
 	pollable   bool
+	asked      time.Time // for the ends of the log
 
 	// commits is held while offsets are on their way, and while partitions
 	// change hands: nothing may be committed for one that is gone.
