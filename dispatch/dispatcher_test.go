@@ -88,7 +88,7 @@ func TestEventsArePublishedInTheOrderRaisedOnceTheWorkSucceeded(t *testing.T) {
 	s := &sink{}
 	d := dispatcher(t, s)
 	a, b := newOrder("a", 4), newOrder("b", 0)
-	err := d.Do(context.Background(), func(ctx context.Context) error {
+	err := d.Do(t.Context(), func(ctx context.Context) error {
 		a.Record(placed{1})
 		require.NoError(t, dispatch.Collect(ctx, a))
 		require.NoError(t, dispatch.Raise(ctx, customer, canceled{"by phone"}))
@@ -124,8 +124,8 @@ func TestNothingIsPublishedWhenTheWorkFails(t *testing.T) {
 			return assert.AnError
 		}
 	}
-	require.ErrorIs(t, d.Do(context.Background(), work(func() {})), assert.AnError)
-	assert.Panics(t, func() { _ = d.Do(context.Background(), work(func() { panic("x") })) })
+	require.ErrorIs(t, d.Do(t.Context(), work(func() {})), assert.AnError)
+	assert.Panics(t, func() { _ = d.Do(t.Context(), work(func() { panic("x") })) })
 	assert.Empty(t, s.calls)
 	assert.Len(t, o.Recorded(), 2, "they are kept")
 }
@@ -135,7 +135,7 @@ func TestCorrelationAndCausationFollowFromTheContext(t *testing.T) {
 	d := dispatcher(t, s)
 	cause, err := event.New(event.Draft{Type: "payment.failed", Source: "/billing", Aggregate: event.Aggregate{Type: "payment", ID: "p"}, Correlation: "corr", Data: []byte("{}")})
 	require.NoError(t, err)
-	require.NoError(t, d.Do(event.WithCause(context.Background(), cause), func(ctx context.Context) error {
+	require.NoError(t, d.Do(event.WithCause(t.Context(), cause), func(ctx context.Context) error {
 		return dispatch.Raise(ctx, customer, canceled{"unpaid"})
 	}))
 	e := s.calls[0][0]
@@ -158,7 +158,7 @@ func TestAFailedSinkIsToldApartFromFailedWorkAndKeepsTheEvents(t *testing.T) {
 	work := func(ctx context.Context) error {
 		return errors.Join(dispatch.Collect(ctx, o), dispatch.Raise(ctx, customer, canceled{"x"}))
 	}
-	err := d.Do(context.Background(), work)
+	err := d.Do(t.Context(), work)
 	var unpublished *dispatch.UnpublishedError
 	require.ErrorAs(t, err, &unpublished)
 	require.ErrorIs(t, err, assert.AnError)
@@ -167,12 +167,12 @@ func TestAFailedSinkIsToldApartFromFailedWorkAndKeepsTheEvents(t *testing.T) {
 	require.Len(t, o.Recorded(), 1, "not cleared")
 
 	s.err = fmt.Errorf("wrapped: %w", partial{unpublished.Events[1:]})
-	require.ErrorAs(t, d.Do(context.Background(), work), &unpublished)
+	require.ErrorAs(t, d.Do(t.Context(), work), &unpublished)
 	assert.Len(t, unpublished.Events, 1, "the sink said which")
 
 	s.err = nil
 	id := o.Recorded()[0].ID
-	require.NoError(t, d.Do(context.Background(), work))
+	require.NoError(t, d.Do(t.Context(), work))
 	assert.Equal(t, id, s.calls[0][0].ID(), "the same event, so that consumers know it")
 	assert.Empty(t, o.Recorded())
 }
@@ -186,7 +186,7 @@ func TestACallerWhoLeavesAfterTheWorkIsDoneDoesNotLoseItsEvents(t *testing.T) {
 			assert.Equal(t, 30*time.Second, time.Until(deadline))
 		}}
 		d := dispatcher(t, s)
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(t.Context())
 		require.NoError(t, d.Do(ctx, func(ctx context.Context) error {
 			defer cancel()
 			return dispatch.Raise(ctx, customer, canceled{"x"})
@@ -199,7 +199,7 @@ func TestANestedUnitBelongsToTheOuterOne(t *testing.T) {
 	s := &sink{}
 	d := dispatcher(t, s)
 	kept := newOrder("kept", 0)
-	require.NoError(t, d.Do(context.Background(), func(ctx context.Context) error {
+	require.NoError(t, d.Do(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, dispatch.Raise(ctx, customer, canceled{"1"}))
 		require.ErrorIs(t, d.Do(ctx, func(ctx context.Context) error {
 			kept.Record(placed{9})
@@ -217,7 +217,7 @@ func TestANestedUnitBelongsToTheOuterOne(t *testing.T) {
 	assert.Len(t, kept.Recorded(), 1, "what the failed part recorded is not published and not cleared")
 
 	other := &sink{}
-	require.NoError(t, d.Do(context.Background(), func(ctx context.Context) error {
+	require.NoError(t, d.Do(t.Context(), func(ctx context.Context) error {
 		return dispatcher(t, other).Do(ctx, func(ctx context.Context) error {
 			return dispatch.Raise(ctx, customer, canceled{"elsewhere"})
 		})
@@ -228,10 +228,10 @@ func TestANestedUnitBelongsToTheOuterOne(t *testing.T) {
 
 func TestRaisingWithoutAUnitOfWorkIsAnError(t *testing.T) {
 	d := dispatcher(t, &sink{})
-	require.ErrorIs(t, dispatch.Raise(context.Background(), customer, canceled{}), dispatch.ErrNoUnit)
-	require.ErrorContains(t, dispatch.Collect(context.Background(), newOrder("a", 0)), "call it inside Dispatcher.Do")
+	require.ErrorIs(t, dispatch.Raise(t.Context(), customer, canceled{}), dispatch.ErrNoUnit)
+	require.ErrorContains(t, dispatch.Collect(t.Context(), newOrder("a", 0)), "call it inside Dispatcher.Do")
 	var ended context.Context
-	require.NoError(t, d.Do(context.Background(), func(ctx context.Context) error { ended = ctx; return nil }))
+	require.NoError(t, d.Do(t.Context(), func(ctx context.Context) error { ended = ctx; return nil }))
 	require.ErrorIs(t, dispatch.Raise(ended, customer, canceled{}), dispatch.ErrNoUnit)
 	require.ErrorIs(t, dispatch.Collect(ended, newOrder("a", 0)), dispatch.ErrNoUnit)
 }
@@ -239,13 +239,13 @@ func TestRaisingWithoutAUnitOfWorkIsAnError(t *testing.T) {
 func TestWhatIsNoEventIsToldWhenItIsRaised(t *testing.T) {
 	s := &sink{}
 	d := dispatcher(t, s)
-	err := d.Do(context.Background(), func(ctx context.Context) error {
+	err := d.Do(t.Context(), func(ctx context.Context) error {
 		return dispatch.Raise(ctx, customer, unregistered{})
 	})
 	require.ErrorIs(t, err, event.ErrUnknownType)
 	require.ErrorContains(t, err, `raise for customer "c-1"`)
 	var invalid *event.InvalidError
-	require.ErrorAs(t, d.Do(context.Background(), func(ctx context.Context) error {
+	require.ErrorAs(t, d.Do(t.Context(), func(ctx context.Context) error {
 		return dispatch.Raise(ctx, event.Aggregate{Type: "customer"}, canceled{})
 	}), &invalid)
 	assert.Empty(t, s.calls)

@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -26,7 +25,7 @@ func benchEvents(b *testing.B, n int) []event.Event {
 func BenchmarkPublishBatch(b *testing.B) {
 	p := start(b, to(cluster(b)))
 	events := benchEvents(b, 1000)
-	ctx := context.Background()
+	ctx := b.Context()
 	require.NoError(b, p.Publish(ctx, events...))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -40,7 +39,7 @@ func BenchmarkPublishBatch(b *testing.B) {
 func BenchmarkPublishMany(b *testing.B) {
 	p := start(b, to(cluster(b)))
 	events := benchEvents(b, 1000)
-	ctx := context.Background()
+	ctx := b.Context()
 	require.NoError(b, p.Publish(ctx, events...))
 	b.ReportAllocs()
 	b.SetParallelism(32)
@@ -59,7 +58,7 @@ func BenchmarkPublishLone(b *testing.B) {
 	c := cluster(b)
 	p := start(b, to(c))
 	e := benchEvents(b, 1)[0]
-	ctx := context.Background()
+	ctx := b.Context()
 	require.NoError(b, p.Publish(ctx, e))
 	b.Run("publisher", func(b *testing.B) {
 		b.ReportAllocs()

@@ -170,7 +170,7 @@ func queueUp(t *testing.T, p *Publisher, calls ...[]event.Event) []waiting {
 	var ws []waiting
 	n, _ := held(p)
 	for _, events := range calls {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		t.Cleanup(cancel)
 		w := waiting{cancel, make(chan error, 1)}
 		go func() { w.done <- p.Publish(ctx, events...) }()

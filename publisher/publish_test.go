@@ -154,7 +154,7 @@ func TestAFullBufferBlocksUntilTheContextEnds(t *testing.T) {
 	}()
 	eventually(t, "the buffer is full", func() bool { return buffered(p) == 3 })
 
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	err := p.Publish(ctx, ev(t, "d", "4"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -263,11 +263,11 @@ func TestCloseWaitsForWhatWasAccepted(t *testing.T) {
 	require.NoError(t, p.Publish(within(t, 5*time.Second), ev(t, "o", "1")))
 	release := hold(c)
 	published, closed := make(chan error, 1), make(chan error, 1)
-	go func() { published <- p.Publish(context.Background(), ev(t, "o", "2")) }()
+	go func() { published <- p.Publish(t.Context(), ev(t, "o", "2")) }()
 	eventually(t, "it is in flight", func() bool { return buffered(p) == 1 })
 	go func() { closed <- p.Close(within(t, 10*time.Second)) }()
-	eventually(t, "new events are refused", func() bool { return p.Ping(context.Background()) != nil })
-	require.ErrorIs(t, p.Publish(context.Background(), ev(t, "o", "3")), ErrClosed)
+	eventually(t, "new events are refused", func() bool { return p.Ping(t.Context()) != nil })
+	require.ErrorIs(t, p.Publish(t.Context(), ev(t, "o", "3")), ErrClosed)
 	select {
 	case <-closed:
 		t.Fatal("closed while an event was in flight")
@@ -276,7 +276,7 @@ func TestCloseWaitsForWhatWasAccepted(t *testing.T) {
 	release()
 	require.NoError(t, <-published)
 	require.NoError(t, <-closed)
-	require.NoError(t, p.Close(context.Background()), "closing twice is fine")
+	require.NoError(t, p.Close(t.Context()), "closing twice is fine")
 	assert.Equal(t, []string{"1", "2"}, valuesOf(log(t, c, "order"), "o"))
 }
 
@@ -288,11 +288,11 @@ func TestCloseGivesUpWhenItsContextEnds(t *testing.T) {
 	release := hold(c)
 	defer release()
 	published, queued := make(chan error, 1), make(chan error, 1)
-	go func() { published <- p.Publish(context.Background(), ev(t, "o", "2")) }()
+	go func() { published <- p.Publish(t.Context(), ev(t, "o", "2")) }()
 	eventually(t, "it is in flight", func() bool { _, is := held(p); return is })
-	go func() { queued <- p.Publish(context.Background(), ev(t, "o", "3")) }()
+	go func() { queued <- p.Publish(t.Context(), ev(t, "o", "3")) }()
 	eventually(t, "it is queued", func() bool { n, _ := held(p); return n == 2 })
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, p.Close(ctx), context.DeadlineExceeded)
 	first, second := <-published, <-queued
@@ -330,7 +330,7 @@ tidings_publisher_retries_total{reason="kafka_19"} 2
 	problems, err := testutil.GatherAndLint(registry)
 	require.NoError(t, err)
 	assert.Empty(t, problems)
-	require.NoError(t, p.Close(context.Background()))
+	require.NoError(t, p.Close(t.Context()))
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	assert.Empty(t, families, "a closed publisher leaves the registry")

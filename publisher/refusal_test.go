@@ -167,7 +167,7 @@ func TestNoBrokerReachableIsToldWithTheLastCause(t *testing.T) {
 	require.ErrorContains(t, err, "no broker reachable of "+address)
 	require.ErrorContains(t, err, "connection refused")
 
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err = p.Publish(ctx, ev(t, "o", "1"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
