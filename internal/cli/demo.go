@@ -102,9 +102,7 @@ func runDemo(ctx context.Context, out io.Writer, cfg demo.Config, asJSON bool) e
 	}
 	if !asJSON {
 		cfg.Out = out
-		if f, ok := out.(*os.File); ok {
-			cfg.Terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // descriptors are small
-		}
+		cfg.Width = terminalWidth(out)
 	}
 	report, err := demo.Run(ctx, cfg)
 	if err != nil {
@@ -134,4 +132,18 @@ func reachable(ctx context.Context, k *demo.Kafka) error {
 	}
 	cl.Close()
 	return nil
+}
+
+// terminalWidth tells the columns of out when it is a terminal, else nil.
+func terminalWidth(out io.Writer) func() int {
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) { //nolint:gosec // descriptors are small
+		return nil
+	}
+	return func() int {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil { //nolint:gosec // descriptors are small
+			return w
+		}
+		return 80
+	}
 }

@@ -40,9 +40,10 @@ type Config struct {
 	// Command makes a command that runs this program with args: the demo's
 	// processes are its own. Needed.
 	Command func(args ...string) *exec.Cmd
-	// Out shows progress, by bars when Terminal is set. Nil: none is shown.
-	Out      io.Writer
-	Terminal bool
+	// Out shows progress: by bars when it is a terminal, whose columns Width
+	// tells, by lines when Width is nil. Nil: none is shown.
+	Out   io.Writer
+	Width func() int
 }
 
 // Kafka is a cluster that is not the demo's own.
@@ -122,7 +123,7 @@ func Run(ctx context.Context, cfg Config) (rep Report, err error) {
 		Config: cfg,
 		dir:    dir,
 		id:     "demo-" + uuid.Must(uuid.NewV7()).String()[24:],
-		screen: newScreen(cfg.Out, cfg.Terminal),
+		screen: newScreen(cfg.Out, cfg.Width),
 		begun:  time.Now(),
 		live:   map[string]*process{},
 		past:   map[string]Stats{},
@@ -168,14 +169,15 @@ type run struct {
 }
 
 func (r *run) run(ctx context.Context) (Report, error) {
-	rep := Report{Seed: r.Seed, Events: r.Events, Orders: r.Orders, Kafka: "embedded broker", Database: "SQLite, synchronous=FULL"}
+	rep := Report{Seed: r.Seed, Events: r.Events, Orders: r.Orders, Kafka: "an embedded broker", Database: "SQLite with synchronous=FULL"}
 	if r.Kafka != nil {
 		rep.Kafka = r.Kafka.Connection.String()
 	}
 	if r.Postgres != "" {
 		rep.Database = "PostgreSQL"
 	}
-	r.screen.say("%s events over %s orders, seed %d; %s; %s", thousands(r.Events), thousands(r.Orders), r.Seed, rep.Kafka, rep.Database)
+	r.screen.say("%s events over %s orders, seed %d", thousands(r.Events), thousands(r.Orders), r.Seed)
+	r.screen.say("on %s and %s", rep.Kafka, rep.Database)
 	if err := r.setUp(ctx); err != nil {
 		return rep, err
 	}
@@ -221,7 +223,7 @@ func (r *run) setUp(ctx context.Context) (err error) {
 		r.connArgs = []string{"--brokers", addr}
 		r.opts = []kgo.Opt{kgo.SeedBrokers(addr)}
 		r.topic = aggregateType
-		r.screen.say("broker listens on %s, its data in %s", addr, r.dir)
+		r.screen.say("broker on %s, data in %s", addr, r.dir)
 	} else {
 		r.conn, r.connArgs, r.opts = r.Kafka.Connection, r.Kafka.Args, r.Kafka.Options
 		r.topic = "tidings-" + r.id

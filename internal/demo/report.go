@@ -11,15 +11,16 @@ func (r Report) Print(out io.Writer) {
 	a := r.Audit
 	fmt.Fprintf(out, "\nAudit, event by event\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tevents\thandled\teffects\tduplicates refused\tdoubled\torder breaks\tlost\t")
+	fmt.Fprintln(w, "\tevents\thandled\teffects\trefused\tdoubled\tdisorder\tlost\t")
 	for _, s := range a.Services {
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Name, thousands(s.Expected), thousands(s.Handled), thousands(s.Effects),
 			thousands(s.Refused), thousands(s.Doubled), thousands(s.OrderBreaks), thousands(s.Lost))
 	}
 	_ = w.Flush() // out is where it fails, if at all
-	fmt.Fprintf(out, "\n  %s recorded by the order service, %s in the topic (%s records, %s of them second copies), %s out of order\n",
-		count(a.Events, "event"), thousands(a.Published), thousands(a.Records), thousands(a.Copies), thousands(a.LogBreaks))
-	fmt.Fprintf(out, "  on purpose: %s published twice, %s killed and started again, %s, %s by the mail provider\n\n",
+	fmt.Fprintf(out, "\n  refused: duplicates without a second effect; disorder: effects out of order\n")
+	fmt.Fprintf(out, "  in the topic: %s of %s in %s, %s second copies, %s out of order\n",
+		thousands(a.Published), count(a.Events, "event"), count(a.Records, "record"), thousands(a.Copies), thousands(a.LogBreaks))
+	fmt.Fprintf(out, "  on purpose: %s published twice, %s killed and restarted,\n    %s, %s of the mail provider\n\n",
 		count(r.PublishedTwice, "event"), count(r.Kills, "process"), count(r.BrokerRestarts, "broker restart"), count(r.MailFailures, "failure"))
 	for _, m := range a.Mismatches {
 		fmt.Fprintf(out, "  MISMATCH  %s\n", m)

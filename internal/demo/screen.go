@@ -19,9 +19,9 @@ type bar struct {
 // screen shows progress: bars that are redrawn in place on a terminal, plain
 // lines elsewhere. Nil shows nothing.
 type screen struct {
-	out      io.Writer
-	terminal bool
-	begun    time.Time
+	out   io.Writer
+	width func() int // columns of the terminal; nil: it is none
+	begun time.Time
 
 	mu    sync.Mutex
 	drawn int       // lines of the bars on the terminal
@@ -32,11 +32,11 @@ type screen struct {
 // plainEvery is how often progress is printed without a terminal.
 const plainEvery = time.Second
 
-func newScreen(out io.Writer, terminal bool) *screen {
+func newScreen(out io.Writer, width func() int) *screen {
 	if out == nil {
 		return nil
 	}
-	return &screen{out: out, terminal: terminal, begun: time.Now()}
+	return &screen{out: out, width: width, begun: time.Now()}
 }
 
 // say prints a line that stays, above the bars.
@@ -57,13 +57,18 @@ func (s *screen) draw(bars []bar) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.terminal {
+	if s.width == nil {
 		s.drawPlain(bars)
 		return
 	}
 	var b strings.Builder
 	for _, r := range bars {
-		fmt.Fprintf(&b, "  %-9s %s %*s / %s  %s\n", r.name, blocks(r.done, r.total, 30), len(thousands(r.total)), thousands(r.done), thousands(r.total), r.note)
+		line := fmt.Sprintf("  %-9s %s %*s / %s  %s", r.name, blocks(r.done, r.total, 24), len(thousands(r.total)), thousands(r.done), thousands(r.total), r.note)
+		// A line that wraps would be two, and the next drawing one line off.
+		if runes := []rune(line); len(runes) >= s.width() {
+			line = string(runes[:max(0, s.width()-1)])
+		}
+		b.WriteString(line + "\n")
 	}
 	s.clear()
 	fmt.Fprint(s.out, b.String())

@@ -138,13 +138,13 @@ func (r *run) look(ctx context.Context, published bool) (progress, error) {
 
 // bars are the lines of the screen.
 func (r *run) bars(p progress) []bar {
-	bars := []bar{{name: shop, done: p.published, total: r.Events, note: "events published"}}
+	bars := []bar{{name: shop, done: p.published, total: r.Events, note: "published"}}
 	for _, s := range services {
 		st := r.statsOf(s.name)
-		note := fmt.Sprintf("duplicates refused %d", st.Refused)
+		note := fmt.Sprintf("refused %d", st.Refused)
 		if s.name == mail {
 			_, failed, _ := r.provider.counts()
-			note += fmt.Sprintf(", provider failed %d", failed)
+			note += fmt.Sprintf(", failed %d", failed)
 		}
 		bars = append(bars, bar{name: s.name, done: p.effects[s.name], total: r.expected(s.types), note: note})
 	}
