@@ -67,7 +67,7 @@ func TestWhatKafkaRefusesIsAnErrorWithTheWayOut(t *testing.T) {
 		defer func() { require.NoError(t, pub.Close(context.WithoutCancel(s.ctx))) }()
 		catalog, err := newCatalog()
 		require.NoError(t, err)
-		make := func(key, customer string, sequence int64) event.Event {
+		raise := func(key, customer string, sequence int64) event.Event {
 			e, err := catalog.Event(s.ctx, event.Raised{
 				Aggregate: event.Aggregate{Type: aggregateType, ID: key}, Sequence: sequence, Payload: orderPlaced{Customer: customer},
 			})
@@ -75,7 +75,7 @@ func TestWhatKafkaRefusesIsAnErrorWithTheWayOut(t *testing.T) {
 			return e
 		}
 		events := []event.Event{
-			make("a", "small", 1), make("b", strings.Repeat("large", 2000), 1), make("b", "small", 2), make("c", "small", 1),
+			raise("a", "small", 1), raise("b", strings.Repeat("large", 2000), 1), raise("b", "small", 2), raise("c", "small", 1),
 		}
 		err = pub.Publish(s.ctx, events...)
 		var failed *publisher.PublishError

@@ -14,7 +14,7 @@ import (
 // I3, I4 and I5 across a crash.
 func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) {
 	s := newScene(t, stage{})
-	events := plan("o", size(shape{100, 60}, shape{500, 200}))
+	events := plan("o", size(shape{80, 40}, shape{500, 200}))
 	s.expect(events)
 	hs := every(0, 3*time.Millisecond)
 	s.takes("billing", hs)
@@ -27,7 +27,7 @@ func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) 
 	for i := range kills {
 		name := fmt.Sprintf("victim-%d", i)
 		victim := s.member(spec(name))
-		s.awaitEffects(size(100, 500), "member = $1", name)
+		s.awaitEffects(size(60, 500), "member = $1", name)
 		victim.kill(t)
 		lag, err := s.lag(s.ctx, "billing")
 		require.NoError(t, err)
@@ -44,7 +44,7 @@ func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) 
 // its tries, its delays and its key's order survive the moves.
 func TestMembersJoinAndLeaveWhileEveryTwentiethEventFails(t *testing.T) {
 	s := newScene(t, stage{partitions: 6})
-	events := plan("o", size(shape{150, 40}, shape{1000, 200}))
+	events := plan("o", size(shape{120, 30}, shape{1000, 200}))
 	s.expect(events)
 	hs := every(0.05, time.Millisecond)
 	s.takes("billing", hs)
@@ -120,7 +120,7 @@ func TestABrokerKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 func TestADatabaseKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 	server := testenv.StartPostgres(t, testenv.PostgresOptions{})
 	s := newScene(t, stage{postgres: server.Database(t)})
-	events := plan("o", size(shape{100, 60}, shape{500, 200}))
+	events := plan("o", size(shape{80, 40}, shape{500, 200}))
 	s.expect(events)
 	hs := every(0, 2*time.Millisecond)
 	s.takes("billing", hs)

@@ -38,7 +38,7 @@ func TestAnEventPublishedByOneProcessHasItsEffectOnceAndInOrderInAnother(t *test
 // and started anew.
 func TestAnEventPublishedTwiceHasItsEffectOnce(t *testing.T) {
 	s := newScene(t, stage{})
-	events := plan("o", size(shape{100, 20}, shape{500, 100}))
+	events := plan("o", size(shape{80, 15}, shape{500, 100}))
 	s.expect(events)
 	hs := every(0, 0)
 	s.takes("billing", hs)
@@ -63,7 +63,7 @@ func TestAnEventPublishedTwiceHasItsEffectOnce(t *testing.T) {
 // flow: I3 and I5 across rebalances.
 func TestPartitionsMoveBetweenOneThreeAndTwoProcesses(t *testing.T) {
 	s := newScene(t, stage{partitions: 6})
-	events := plan("o", size(shape{150, 40}, shape{1000, 200}))
+	events := plan("o", size(shape{120, 30}, shape{1000, 200}))
 	s.expect(events)
 	hs := []handlerSpec{
 		{Name: "open", Type: placed},
