@@ -49,7 +49,8 @@ type Config struct {
 
 	// Unmarshal makes the watermill message of a record; it cannot fail: what
 	// it cannot read it passes on as it is. It runs for every attempt. Default:
-	// Unmarshal, the package's function.
+	// Unmarshal, the package's function; UnmarshalPayload under the event
+	// router, which does not look at metadata.
 	Unmarshal func(event.KafkaRecord) *message.Message
 
 	// Logger: nil means slog.Default().
@@ -162,9 +163,6 @@ func (c Config) withDefaults() Config {
 	def(&c.Timings.Connect, 10*time.Second)
 	if c.RetryDelay == nil {
 		c.RetryDelay = defaultRetryDelay
-	}
-	if c.Unmarshal == nil {
-		c.Unmarshal = Unmarshal
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidings-bus/tidings/connection"
 	"github.com/tidings-bus/tidings/event"
+	"github.com/tidings-bus/tidings/internal/delivery"
 	"github.com/tidings-bus/tidings/subscriber"
 )
 
@@ -80,7 +81,7 @@ func TestWrongCredentialsSayWhat(t *testing.T) {
 	try := func(a *connection.SASL) error {
 		s, err := subscriber.New(subscriber.Config{
 			Connection: connection.Config{Brokers: c.ListenAddrs(), SASL: a}, Group: "billing",
-			Timings: subscriber.Timings{Connect: time.Second},
+			Timings: subscriber.Timings{Connect: 700 * time.Millisecond},
 		})
 		require.NoError(t, err)
 		defer s.Close()
@@ -219,6 +220,20 @@ func TestReadyTellsOfABrokerThatIsAway(t *testing.T) {
 		err := s.Ready(context.Background())
 		return err != nil && strings.Contains(err.Error(), "no broker has answered since")
 	})
+}
+
+func TestMetadataAreLeftOutForWhoDoesNotReadThem(t *testing.T) {
+	c := newCluster(t, 1, "orders")
+	c.produce("orders", 0, 1, 1)
+	s, err := subscriber.New(c.config("billing"))
+	require.NoError(t, err)
+	defer s.Close()
+	out, err := s.Subscribe(delivery.WithoutMetadata(context.Background()), "orders")
+	require.NoError(t, err)
+	m := receive(t, out)
+	require.Empty(t, m.Metadata)
+	require.Equal(t, "k0", string(delivery.FromContext(m.Context()).Record.Key))
+	m.Ack()
 }
 
 func TestUnmarshalReadsEventsAndStockMessages(t *testing.T) {

@@ -69,6 +69,12 @@ const (
 )
 
 func newSubscription(ctx context.Context, config Config, m *meters, topic string, number int) *subscription {
+	if config.Unmarshal == nil {
+		config.Unmarshal = Unmarshal
+		if delivery.IsWithoutMetadata(ctx) {
+			config.Unmarshal = UnmarshalPayload
+		}
+	}
 	s := &subscription{
 		config:     config,
 		topic:      topic,

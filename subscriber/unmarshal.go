@@ -58,9 +58,10 @@ func Unmarshal(r event.KafkaRecord) *message.Message {
 	return m
 }
 
-// UnmarshalPayload is Unmarshal without metadata: UUID and Payload only, at half
-// the cost. The event router does not need metadata; watermill middleware
-// that reads correlation IDs and the like does.
+// UnmarshalPayload is Unmarshal without metadata: UUID and Payload only. The map
+// of the metadata is the dearest part of a message: without it a watermill router
+// that does nothing handles half as many again. The event router does not look at
+// it; watermill middleware that reads correlation IDs and the like does.
 func UnmarshalPayload(r event.KafkaRecord) *message.Message {
 	uuid := ""
 	for _, h := range r.Headers {

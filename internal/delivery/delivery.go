@@ -45,3 +45,18 @@ func FromContext(ctx context.Context) *Delivery {
 	d, _ := ctx.Value(contextKey{}).(*Delivery)
 	return d
 }
+
+type leanKey struct{}
+
+// WithoutMetadata marks a context for Subscribe: whoever reads the messages takes
+// headers from their Delivery, so that the subscriber can spare itself a map of
+// them in each message.
+func WithoutMetadata(ctx context.Context) context.Context {
+	return context.WithValue(ctx, leanKey{}, true)
+}
+
+// IsWithoutMetadata tells whether ctx is marked so.
+func IsWithoutMetadata(ctx context.Context) bool {
+	lean, _ := ctx.Value(leanKey{}).(bool)
+	return lean
+}
