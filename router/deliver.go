@@ -75,9 +75,6 @@ func (s *subscription) handleLane(msg *message.Message, d *delivery.Delivery) er
 // reports whether the message is finished.
 func (m *delivered) deliver() bool {
 	s := m.sub
-	if m.progress != nil && m.progress.whole.due.After(time.Now()) {
-		return false
-	}
 	var err error
 	if m.event, err = event.FromKafka(m.record); err != nil {
 		m.holdWhole(causeUndecodable, fmt.Errorf("reading the event: %w", err))
