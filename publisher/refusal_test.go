@@ -221,10 +221,12 @@ func TestTLSIsSpokenAndAForeignCertificateIsGivenUpAtOnce(t *testing.T) {
 	require.ErrorAs(t, err, &certificate)
 
 	config.Connection.TLS = nil
+	config.DialTimeout = 200 * time.Millisecond // the broker waits for more
 	err = start(t, config).Ping(ctx)
 	require.ErrorContains(t, err, "does this listener want TLS?")
 
 	plain := to(cluster(t))
+	plain.DialTimeout = config.DialTimeout
 	plain.Connection.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	require.ErrorContains(t, start(t, plain).Ping(ctx), "tls handshake")
 }
