@@ -44,7 +44,7 @@ func bind[T any](name string, noFunc bool, s Settings, b Binding) (bound, error)
 		return bound{}, fmt.Errorf("bind handler %q: epoch %d is negative; the first is 0", name, b.Epoch)
 	}
 	if err := s.validate(); err != nil {
-		return bound{}, fmt.Errorf("bind handler %q: settings: %w", name, err)
+		return bound{}, fmt.Errorf("bind handler %q: %w", name, err)
 	}
 	if b.Catalog == nil {
 		return bound{}, fmt.Errorf("bind handler %q: no catalog; give the router the event.Catalog that %s is registered in", name, goType[T]())
@@ -102,7 +102,7 @@ func checkName(what, name string) error {
 		return fmt.Errorf("%s is %d bytes long; the limit is %d", what, len(name), maxName)
 	}
 	if i := strings.IndexFunc(name, func(r rune) bool { return !nameRune(r) }); i >= 0 {
-		return fmt.Errorf("%s %q has a character at byte %d that is not a letter, a digit or one of - _ . / :", what, name, i)
+		return fmt.Errorf("%s %q has a character at byte %d that is not a letter, a digit or one of - _ . : /", what, name, i)
 	}
 	return nil
 }

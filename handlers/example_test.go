@@ -29,7 +29,7 @@ func ExampleOn() {
 		if err != nil {
 			return err // tried again by the handler's settings
 		}
-		defer response.Body.Close() //nolint:errcheck // nothing was read
+		defer response.Body.Close()
 		if response.StatusCode == http.StatusTooManyRequests {
 			return handlers.RetryAfter(10 * time.Second).Because(errors.New(response.Status))
 		}

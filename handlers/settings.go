@@ -37,13 +37,13 @@ type Settings struct {
 func (s Settings) validate() error {
 	switch {
 	case s.Tries < 0:
-		return fmt.Errorf("Tries is %d; use 1 or more, or 0 for %d", s.Tries, DefaultTries)
+		return fmt.Errorf("settings: Tries is %d; use 1 or more, or 0 for %d", s.Tries, DefaultTries)
 	case s.MinBackoff < 0:
-		return fmt.Errorf("MinBackoff is %v; use a positive duration, or 0 for %v", s.MinBackoff, DefaultMinBackoff)
+		return fmt.Errorf("settings: MinBackoff is %v; use a positive duration, or 0 for %v", s.MinBackoff, DefaultMinBackoff)
 	case s.MaxBackoff < 0:
-		return fmt.Errorf("MaxBackoff is %v; use a positive duration, or 0 for %v", s.MaxBackoff, DefaultMaxBackoff)
+		return fmt.Errorf("settings: MaxBackoff is %v; use a positive duration, or 0 for %v", s.MaxBackoff, DefaultMaxBackoff)
 	case s.MinBackoff > 0 && s.MaxBackoff > 0 && s.MinBackoff > s.MaxBackoff:
-		return fmt.Errorf("MinBackoff is %v, above MaxBackoff %v; lower the first or raise the second", s.MinBackoff, s.MaxBackoff)
+		return fmt.Errorf("settings: MinBackoff is %v, above MaxBackoff %v; lower the first or raise the second", s.MinBackoff, s.MaxBackoff)
 	}
 	return nil
 }

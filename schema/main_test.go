@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 func migrateChild(path string) int {
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)")
 	if err == nil {
-		fmt.Println("ready")
+		_, _ = os.Stdout.WriteString("ready\n")
 		_, _ = fmt.Scanln() // all start at once
 		err = schema.MigrateSQLite(testContext(), db)
 	}

@@ -46,7 +46,7 @@ func TestEightProcessesMigrateOneSQLiteFileAtOnce(t *testing.T) {
 		start  io.WriteCloser
 		stderr bytes.Buffer
 	}
-	var children []*child
+	children := make([]*child, 0, migrators)
 	for range migrators {
 		c := &child{cmd: exec.CommandContext(t.Context(), os.Args[0])}
 		c.cmd.Env = append(os.Environ(), childEnv+"="+path)

@@ -12,6 +12,7 @@ import (
 )
 
 func testAnswers[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	require.NoError(t, m.Check(t.Context()))
 	first, second := admission("o-1", 1), admission("o-1", 2)
@@ -45,32 +46,34 @@ func testAnswers[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testStreams[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	of := func(source, typ, id string, sequence int64) inbox.Admission {
 		a := admission("tenant-1", sequence)
 		a.Source, a.AggregateType, a.AggregateID = source, typ, id
 		return a
 	}
-	db.expect(t, m, of("/a", "order", "1", 5), inbox.Fresh)
-	for _, other := range [][3]string{{"/b", "order", "1"}, {"/a", "invoice", "1"}, {"/a", "order", "2"}, {"", "", ""}} {
+	db.expect(t, m, of("/a", order, "1", 5), inbox.Fresh)
+	for _, other := range [][3]string{{"/b", order, "1"}, {"/a", "invoice", "1"}, {"/a", order, "2"}, {"", "", ""}} {
 		db.expect(t, m, of(other[0], other[1], other[2], 2), inbox.Fresh)
 		db.expect(t, m, of(other[0], other[1], other[2], 2), inbox.Late)
 		db.expect(t, m, of(other[0], other[1], other[2], 3), inbox.Fresh)
 		db.expect(t, m, of(other[0], other[1], other[2], 1), inbox.Late)
 	}
-	db.expect(t, m, of("/a", "order", "1", 5), inbox.Late)
-	db.expect(t, m, of("/a", "order", "1", 6), inbox.Fresh)
-	db.expect(t, m, of("/b", "order", "1", 3), inbox.Late)
+	db.expect(t, m, of("/a", order, "1", 5), inbox.Late)
+	db.expect(t, m, of("/a", order, "1", 6), inbox.Fresh)
+	db.expect(t, m, of("/b", order, "1", 3), inbox.Late)
 }
 
 func testIsolation[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	a := admission("o-1", 4)
 	db.expect(t, m, a, inbox.Fresh)
 	for _, h := range []inbox.Handler{
-		{Group: "shipping", Name: "charge"},
-		{Group: "billing", Name: "remind"},
-		{Group: "billing", Name: "charge", Epoch: 1},
+		{Group: "shipping", Name: charge},
+		{Group: billing, Name: "remind"},
+		{Group: billing, Name: charge, Epoch: 1},
 	} {
 		b := a
 		b.Handler = h
@@ -85,6 +88,7 @@ func testIsolation[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testKeyless[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	for _, key := range [][]byte{nil, {}} {
 		first, second := admission("", 2), admission("", 1)
@@ -96,6 +100,7 @@ func testKeyless[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testParked[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	applied := admission("o-1", 1)
 	db.expect(t, m, applied, inbox.Fresh)
@@ -109,6 +114,7 @@ func testParked[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testPastRetention[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	db.keep(t, m)
 	aged := func(a inbox.Admission, age time.Duration) inbox.Admission {
@@ -152,6 +158,7 @@ func testPastRetention[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testLedger[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	look := func(a inbox.Admission, want inbox.Answer) {
 		t.Helper()

@@ -14,6 +14,7 @@ import (
 var errEffect = errors.New("card declined")
 
 func testFailure[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	a := admission("o-1", 1)
 	for range 3 {
@@ -31,6 +32,7 @@ func testFailure[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testPanic[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	a := admission("o-1", 1)
 	for range 20 { // more than a pool has connections
@@ -47,6 +49,7 @@ func testPanic[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testEndedByEffect[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	a := admission("o-1", 1)
 	_, err := m.Apply(t.Context(), a, func(ctx context.Context, tx Tx) error {
@@ -59,6 +62,7 @@ func testEndedByEffect[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testDroppedError[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	a := admission("o-1", 1)
 	answer, err := m.Apply(t.Context(), a, func(ctx context.Context, tx Tx) error {
@@ -78,6 +82,7 @@ func testDroppedError[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testContext[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	m := db.Member(t)
 	a := admission("o-1", 1)
 
@@ -121,6 +126,7 @@ func testContext[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testWaiting[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	holder, waiter := db.Member(t), db.Member(t)
 	first, second, other := admission("o-1", 1), admission("o-1", 2), admission("o-2", 1)
 	db.expect(t, waiter, admission("o-0", 1), inbox.Fresh) // knows the handler
@@ -175,6 +181,7 @@ func testWaiting[Tx any](t *testing.T, db Database[Tx]) {
 }
 
 func testCommitInDoubt[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	if db.LossyMember == nil {
 		t.Skip("a commit in this process has no reply to lose")
 	}

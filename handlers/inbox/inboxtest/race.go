@@ -15,7 +15,10 @@ import (
 // testRace gives every event to two members at once, in the order of its key,
 // with effects that fail now and then and are tried again. Some events have no
 // key. Each effect must be there once, and those of a key in order.
+//
+//nolint:gocognit // one race, told from its start to its end
 func testRace[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
 	const keys, perKey = 4, 25
 	members := []Member[Tx]{db.Member(t), db.Member(t)}
 	db.keep(t, members[0])

@@ -56,6 +56,7 @@ type Database[Tx any] struct {
 
 // Run runs the suite; open makes a database for each part of it.
 func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
+	t.Helper()
 	for _, part := range []struct {
 		name string
 		test func(t *testing.T, db Database[Tx])
@@ -81,7 +82,9 @@ func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
 }
 
 // owner is the handler of most tests.
-var owner = inbox.Handler{Group: "billing", Name: "charge"}
+var owner = inbox.Handler{Group: billing, Name: charge}
+
+const billing, charge, order = "billing", "charge", "order"
 
 var offsets atomic.Int64
 
@@ -89,10 +92,10 @@ var offsets atomic.Int64
 func admission(key string, sequence int64) inbox.Admission {
 	return inbox.Admission{
 		Handler: owner,
-		Place:   inbox.Place{Topic: "order", Partition: 3, Offset: offsets.Add(1), Key: []byte(key)},
+		Place:   inbox.Place{Topic: order, Partition: 3, Offset: offsets.Add(1), Key: []byte(key)},
 		Attempt: 1,
 		EventID: newID(),
-		Source:  "/orders", AggregateType: "order", AggregateID: key, Sequence: sequence,
+		Source:  "/orders", AggregateType: order, AggregateID: key, Sequence: sequence,
 	}
 }
 
@@ -102,7 +105,7 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 func IDOf(at time.Time) uuid.UUID {
 	id := newID()
 	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli())<<16) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli())<<16)
 	copy(id[:6], ms[:6])
 	return id
 }

@@ -76,10 +76,10 @@ func TestConfigNamesTheField(t *testing.T) {
 	require.NoError(t, err)
 	defer pool.Close()
 	for want, c := range map[string]pgxinbox.Config{
-		"pgxinbox: Pool is nil; give the pool of the handlers' database":                                                         {},
-		"pgxinbox: Retention is -1s; use a positive duration, or 0 for 168h0m0s":                                                 {Pool: pool, Retention: -time.Second},
-		"pgxinbox: PartitionEvery is -1s; use a positive duration, or 0 for a seventh of Retention":                              {Pool: pool, PartitionEvery: -time.Second},
-		"pgxinbox: PartitionEvery is 3h0m0s, more than a quarter of Retention 4h0m0s; use less, or 0 for a seventh of Retention": {Pool: pool, Retention: 4 * time.Hour, PartitionEvery: 3 * time.Hour},
+		"pgxinbox: Pool is nil; give the pool of the handlers' database":                                                               {},
+		"pgxinbox: field Retention is -1s; use a positive duration, or 0 for 168h0m0s":                                                 {Pool: pool, Retention: -time.Second},
+		"pgxinbox: field PartitionEvery is -1s; use a positive duration, or 0 for a seventh of Retention":                              {Pool: pool, PartitionEvery: -time.Second},
+		"pgxinbox: field PartitionEvery is 3h0m0s, more than a quarter of Retention 4h0m0s; use less, or 0 for a seventh of Retention": {Pool: pool, Retention: 4 * time.Hour, PartitionEvery: 3 * time.Hour},
 	} {
 		_, err := pgxinbox.New(c)
 		require.EqualError(t, err, want)

@@ -3,6 +3,7 @@ package pgxinbox_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func TestNothingFailsWhenTimeRunsAheadOfThePartitions(t *testing.T) {
 func TestPartitionsPastRetentionAreDroppedWhileEventsAreApplied(t *testing.T) {
 	dsn, pool := migrated(t)
 	const retention, width = time.Second, 100 * time.Millisecond
-	var stops []func()
+	stops := make([]func(), 0, 4)
 	for range 4 { // members, all at once
 		stops = append(stops, keep(t, newInbox(t, pgxinbox.Config{Pool: openPool(t, dsn), Retention: retention, PartitionEvery: width})))
 	}
@@ -146,7 +147,7 @@ func TestPartitionsPastRetentionAreDroppedWhileEventsAreApplied(t *testing.T) {
 				delete(ids, id)
 			}
 		}
-		return !contains(partitions(t, pool), first)
+		return !slices.Contains(partitions(t, pool), first)
 	})
 	for _, stop := range stops {
 		stop()
@@ -175,7 +176,7 @@ func TestADropGivesWayToAReader(t *testing.T) {
 	})
 	require.Contains(t, partitions(t, pool), held)
 	require.NoError(t, reader.Commit(t.Context()))
-	eventually(t, "the drop", func() bool { return !contains(partitions(t, pool), held) })
+	eventually(t, "the drop", func() bool { return !slices.Contains(partitions(t, pool), held) })
 	reader, err = pool.Begin(t.Context())
 	require.NoError(t, err)
 }
@@ -214,13 +215,4 @@ type writer func(p []byte)
 func (w writer) Write(p []byte) (int, error) {
 	w(p)
 	return len(p), nil
-}
-
-func contains(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
 }

@@ -48,6 +48,7 @@ func TestSQLiteKeepsTheInboxesPromises(t *testing.T) {
 			if begin == "deferred" {
 				races = 5000 // each by two members
 			}
+			races /= slower
 			if testenv.Long() {
 				races *= 10
 			}
@@ -128,8 +129,8 @@ func TestSQLiteForgetsEventsAFullRetentionAfterTheirAdmission(t *testing.T) {
 	box, err := sqlinbox.New(sqlinbox.Config{DB: db, Dialect: sqlinbox.SQLite, Retention: time.Hour})
 	require.NoError(t, err)
 	h := inbox.Handler{Group: "g", Name: "h"}
-	var ids []uuid.UUID
 	const pruned = 1203 // more than two batches
+	ids := make([]uuid.UUID, 0, pruned+1)
 	for range pruned + 1 {
 		ids = append(ids, inboxtest.IDOf(time.Now().Add(-24*time.Hour))) // the ID's age does not matter
 		require.NoError(t, box.Record(t.Context(), inbox.Admission{Handler: h, EventID: ids[len(ids)-1]}))
@@ -197,12 +198,12 @@ func TestSQLiteCheckSaysWhatIsWrong(t *testing.T) {
 func TestConfigNamesTheField(t *testing.T) {
 	db := openSQLite(t, filepath.Join(t.TempDir(), "a.db"), "")
 	for want, c := range map[string]sqlinbox.Config{
-		"sqlinbox: DB is nil; give the handlers' database":                                                                          {},
-		`sqlinbox: Dialect is ""; use sqlinbox.PostgreSQL or sqlinbox.SQLite`:                                                       {DB: db},
-		`sqlinbox: Dialect is "mysql"; use sqlinbox.PostgreSQL or sqlinbox.SQLite`:                                                  {DB: db, Dialect: "mysql"},
-		"sqlinbox: Retention is -1s; use a positive duration, or 0 for 168h0m0s":                                                    {DB: db, Dialect: sqlinbox.SQLite, Retention: -time.Second},
-		"sqlinbox: PartitionEvery is -1s; use a positive duration, or 0 for a seventh of Retention":                                 {DB: db, Dialect: sqlinbox.SQLite, PartitionEvery: -time.Second},
-		"sqlinbox: PartitionEvery is 48h0m0s, more than a quarter of Retention 168h0m0s; use less, or 0 for a seventh of Retention": {DB: db, Dialect: sqlinbox.SQLite, PartitionEvery: 48 * time.Hour},
+		"sqlinbox: DB is nil; give the handlers' database":                                                                                {},
+		`sqlinbox: Dialect is ""; use sqlinbox.PostgreSQL or sqlinbox.SQLite`:                                                             {DB: db},
+		`sqlinbox: Dialect is "mysql"; use sqlinbox.PostgreSQL or sqlinbox.SQLite`:                                                        {DB: db, Dialect: "mysql"},
+		"sqlinbox: field Retention is -1s; use a positive duration, or 0 for 168h0m0s":                                                    {DB: db, Dialect: sqlinbox.SQLite, Retention: -time.Second},
+		"sqlinbox: field PartitionEvery is -1s; use a positive duration, or 0 for a seventh of Retention":                                 {DB: db, Dialect: sqlinbox.SQLite, PartitionEvery: -time.Second},
+		"sqlinbox: field PartitionEvery is 48h0m0s, more than a quarter of Retention 168h0m0s; use less, or 0 for a seventh of Retention": {DB: db, Dialect: sqlinbox.SQLite, PartitionEvery: 48 * time.Hour},
 	} {
 		_, err := sqlinbox.New(c)
 		require.EqualError(t, err, want)

@@ -40,12 +40,12 @@ func begin(ctx context.Context, db *sql.DB, options *sql.TxOptions) (*transactio
 func (t *transaction) commit() error {
 	timer := time.AfterFunc(commitTimeout, t.cancel)
 	defer timer.Stop()
-	return t.Tx.Commit()
+	return t.Commit()
 }
 
 // end rolls back what is not committed and gives the connection back.
 func (t *transaction) end() {
-	_ = t.Tx.Rollback() // fails when it is committed, or the connection is gone
+	_ = t.Rollback() // fails when it is committed, or the connection is gone
 	t.cancel()
 	_ = t.conn.Close()
 }

@@ -69,7 +69,7 @@ func Time(id uuid.UUID) (int64, bool) {
 	if id.Version() != 7 || id.Variant() != uuid.RFC4122 {
 		return 0, false
 	}
-	return int64(binary.BigEndian.Uint64(id[:8]) >> 16), true //nolint:gosec // 48 bits
+	return int64(binary.BigEndian.Uint64(id[:8]) >> 16), true
 }
 
 // Register returns the ID of a handler, making its row at first use.

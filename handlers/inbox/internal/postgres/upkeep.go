@@ -21,7 +21,7 @@ var (
 
 const (
 	// dropWait bounds how long a drop may hold up admissions behind a reader.
-	dropWait = 100 * time.Millisecond
+	dropWaitMillis int32 = 100
 	// retryAfter is the pause after a drop that gave way, or an error.
 	retryAfter = 5 * time.Second
 	// pruneBatch is how many rows one delete takes.
@@ -101,7 +101,7 @@ func (u *Upkeep) Round(ctx context.Context, db *sql.DB) error {
 	}
 	for {
 		var dropped sql.NullString
-		err := db.QueryRowContext(ctx, `SELECT tidings.inbox_drop($1::integer)`, int32(dropWait.Milliseconds())).Scan(&dropped)
+		err := db.QueryRowContext(ctx, `SELECT tidings.inbox_drop($1::integer)`, dropWaitMillis).Scan(&dropped)
 		if err != nil {
 			return fmt.Errorf("drop an inbox partition past retention: %w", err)
 		}
@@ -125,9 +125,9 @@ func (u *Upkeep) Round(ctx context.Context, db *sql.DB) error {
 func (u *Upkeep) Validate() error {
 	switch {
 	case u.Retention < 0:
-		return fmt.Errorf("Retention is %v; use a positive duration, or 0 for %v", u.Retention, DefaultRetention)
+		return fmt.Errorf("field Retention is %v; use a positive duration, or 0 for %v", u.Retention, DefaultRetention)
 	case u.PartitionEvery < 0:
-		return fmt.Errorf("PartitionEvery is %v; use a positive duration, or 0 for a seventh of Retention", u.PartitionEvery)
+		return fmt.Errorf("field PartitionEvery is %v; use a positive duration, or 0 for a seventh of Retention", u.PartitionEvery)
 	}
 	if u.Retention == 0 {
 		u.Retention = DefaultRetention
@@ -136,7 +136,7 @@ func (u *Upkeep) Validate() error {
 		u.PartitionEvery = max(u.Retention/7, time.Millisecond)
 	}
 	if u.PartitionEvery > u.Retention/4 {
-		return fmt.Errorf("PartitionEvery is %v, more than a quarter of Retention %v; use less, or 0 for a seventh of Retention", u.PartitionEvery, u.Retention)
+		return fmt.Errorf("field PartitionEvery is %v, more than a quarter of Retention %v; use less, or 0 for a seventh of Retention", u.PartitionEvery, u.Retention)
 	}
 	if u.Logger == nil {
 		u.Logger = slog.New(slog.DiscardHandler)

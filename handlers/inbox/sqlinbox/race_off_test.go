@@ -1,0 +1,5 @@
+//go:build !race
+
+package sqlinbox_test
+
+const slower = 1
