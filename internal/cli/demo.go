@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,11 +53,15 @@ broker that is not its own.`,
 			if err := demoKafka(&cfg, &kafka, addrs); err != nil {
 				return err
 			}
-			if cfg.Postgres != "" {
-				if _, err := parsePostgres(cfg.Postgres); err != nil {
-					return usageError{err}
-				}
+			password := ""
+			if cfg.Kafka != nil {
+				password = kafka.saslPassword
 			}
+			command, err := ownCommand(password)
+			if err != nil {
+				return err
+			}
+			cfg.Command = command
 			return runDemo(cmd.Context(), cmd.OutOrStdout(), cfg, asJSON)
 		},
 	}
@@ -87,16 +93,20 @@ func demoKafka(cfg *demo.Config, kafka *kafkaFlags, addrs []string) error {
 }
 
 func runDemo(ctx context.Context, out io.Writer, cfg demo.Config, asJSON bool) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding this program, to run the demo's processes: %w", err)
-	}
-	cfg.Command = func(args ...string) *exec.Cmd { return exec.Command(exe, args...) } //nolint:gosec,noctx // ourselves; the demo ends them
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
 	if cfg.Kafka != nil {
 		if err := reachable(ctx, cfg.Kafka); err != nil {
+			return err
+		}
+	}
+	if cfg.Postgres != "" {
+		d, err := openPostgres(ctx, cfg.Postgres)
+		if err != nil {
+			return err
+		}
+		if err := d.db.Close(); err != nil {
 			return err
 		}
 	}
@@ -122,6 +132,25 @@ func runDemo(ctx context.Context, out io.Writer, cfg demo.Config, asJSON bool) e
 		return &reportedError{fmt.Errorf("the audit does not add up")} //nolint:perfsprint // text for nobody
 	}
 	return nil
+}
+
+// ownCommand runs this program again. The settings of this one's environment
+// and file are not for its processes, which are told all they need by flags; only
+// the password is not for everybody's eyes.
+func ownCommand(password string) (func(args ...string) *exec.Cmd, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding this program, to run the demo's processes: %w", err)
+	}
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, envPrefix+"_") })
+	if password != "" {
+		env = append(env, envPrefix+"_SASL_PASSWORD="+password)
+	}
+	return func(args ...string) *exec.Cmd {
+		cmd := exec.Command(exe, args...) //nolint:gosec,noctx // ourselves; the demo ends them
+		cmd.Env = env
+		return cmd
+	}, nil
 }
 
 func reachable(ctx context.Context, k *demo.Kafka) error {

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -187,6 +188,17 @@ func TestADatabaseThatIsNotMigratedSaysSo(t *testing.T) {
 	require.Equal(t, "sqlite "+path+": migrated from version 0 to 1\n", ok(t, "", "migrate", "--sqlite", path))
 	require.Equal(t, "sqlite "+path+": schema version 1, nothing to do\n", ok(t, "", "migrate", "--sqlite", path))
 	require.Equal(t, "sqlite "+path+": schema version 1, nothing to do\n", ok(t, "", "migrate", "--status", "--sqlite", path))
+
+	db, err := sql.Open("sqlite", "file:"+strings.ReplaceAll(path, "?", "%3f"))
+	require.NoError(t, err)
+	_, err = db.ExecContext(t.Context(), `UPDATE tidings_meta SET version = 9, oldest_binary = 9, oldest_release = '7.0.0'`)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	for _, args := range [][]string{{"migrate", "--status", "--sqlite", path}, {"migrate", "--sqlite", path}} {
+		r := run(t, "", args...)
+		require.Equal(t, cli.ExitFailed, r.code)
+		require.Contains(t, r.stderr, "database is of a newer, incompatible schema: it has version 9, for binaries of level 9 and above, and this one has level 1; upgrade this binary to release 7.0.0 or later\n")
+	}
 
 	other := write(t, "letter.txt", strings.Repeat("this is no database. ", 100))
 	r := run(t, "", "migrate", "--sqlite", other)

@@ -109,6 +109,20 @@ func TestAMissingTopicIsToldBeforeAnythingIsSent(t *testing.T) {
 	require.Equal(t, "sent 2 events: order 2\n", ok(t, in, "publish", "--topic", "order"))
 }
 
+func TestWhatTheBrokerRefusesIsNamedByItsLine(t *testing.T) {
+	addr := startBroker(t)
+	ok(t, "", "topics", "create", "order", "--partitions", "1", "--set", "max.message.bytes=2000")
+	large := strings.Replace(cloudEvent("a2", "o-2", "order.placed", 1), `{"n":1}`, `"`+strings.Repeat("x", 3000)+`"`, 1)
+	in := cloudEvent("a1", "o-1", "order.placed", 1) + "\n" + large + "\n" + cloudEvent("a3", "o-3", "order.placed", 1) + "\n"
+	r := run(t, in, "publish")
+	require.Equal(t, cli.ExitFailed, r.code, r.stderr)
+	require.Empty(t, r.stdout)
+	require.Contains(t, r.stderr, "stdin: line 2: not sent: ")
+	require.Contains(t, r.stderr, "tidings: 2 of 3 events were sent; the first that was not is line 2: ")
+	require.Contains(t, r.stderr, "event too large")
+	require.EqualValues(t, 2, endOffset(t, addr, "order"))
+}
+
 func TestLongInputIsSentInOrder(t *testing.T) {
 	startBroker(t)
 	ok(t, "", "topics", "create", "order", "--partitions", "3")

@@ -8,9 +8,10 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	kafkago "github.com/segmentio/kafka-go"
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/tidings-bus/tidings/publisher"
 )
 
 // The exit codes. Scripts branch on them: they do not change.
@@ -93,8 +94,7 @@ func ExitCode(err error) int {
 var refusals = []error{
 	kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState,
 	kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed,
-	kafkago.SASLAuthenticationFailed, kafkago.UnsupportedSASLMechanism, kafkago.IllegalSASLState,
-	kafkago.TopicAuthorizationFailed, kafkago.ClusterAuthorizationFailed,
+	publisher.ErrCredentials, publisher.ErrNotAuthorized,
 }
 
 func isRefused(err error) bool {
@@ -117,7 +117,7 @@ func isUnreachable(err error) bool {
 		dns     *net.DNSError
 		connect *pgconn.ConnectError
 	)
-	if errors.As(err, &op) || errors.As(err, &dns) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.As(err, &op) || errors.As(err, &dns) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, publisher.ErrUnreachable) {
 		return true
 	}
 	if errors.As(err, &connect) {

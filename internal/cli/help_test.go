@@ -131,8 +131,12 @@ func TestHealthFollowsTheAdminPort(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestTheDemoReportsInJSON(t *testing.T) {
+func TestTheDemoReportsInJSONAndTheUsersSettingsDoNotReachItsProcesses(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("TIDINGS_SASL_MECHANISM", "PLAIN")
+	t.Setenv("TIDINGS_SASL_USERNAME", "u")
+	t.Setenv("TIDINGS_SASL_PASSWORD", "p")
+	t.Setenv("TIDINGS_CONFIG", write(t, "t.yaml", "tls: true\ntopic: elsewhere\n"))
 	var report struct {
 		OK     bool
 		Seed   int

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -100,7 +101,7 @@ func (p *process) awaitReady(ctx context.Context) error {
 
 // failure says how a process ended that should not have.
 func (p *process) failure() error {
-	if last := lastLine(p.log.Name()); last != "" {
+	if last := lastWords(p.log.Name()); last != "" {
 		return fmt.Errorf("process %s ended (%s): %s", p.name, p.cmd.ProcessState, last)
 	}
 	return fmt.Errorf("process %s ended (%s); its log is %s", p.name, p.cmd.ProcessState, p.log.Name())
@@ -144,17 +145,19 @@ func (p *process) said() Stats {
 	return Stats{}
 }
 
-// lastLine returns the last line of a log, where a process says why it ends.
-func lastLine(path string) string {
+// lastWords returns what a process said last in its log: the error it ended
+// with, where there is one.
+func lastWords(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	last := ""
+	last, isError := "", false
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if lines.Text() != "" {
-			last = lines.Text()
+		text, found := strings.CutPrefix(lines.Text(), "tidings: ")
+		if text != "" && (found || !isError) {
+			last, isError = text, found
 		}
 	}
 	return last

@@ -127,7 +127,9 @@ func (d *desk) run(ctx context.Context, registry *prometheus.Registry, ready fun
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	if d.Admin != "" {
-		srv, err := admin.New(admin.Config{Addr: d.Admin, Registry: registry, Logger: d.Logger})
+		srv, err := admin.New(admin.Config{Addr: d.Admin, Registry: registry, Logger: d.Logger, Checks: []admin.Check{
+			{Name: "publisher", Ready: d.publisher.Ping},
+		}})
 		if err != nil {
 			return err
 		}

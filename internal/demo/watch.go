@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -234,9 +233,9 @@ func (r *run) stopServices() error {
 	for range r.live {
 		all = append(all, <-errs)
 	}
-	for name, p := range r.live {
-		if p.err != nil && !slices.Contains(all, p.err) {
-			all = append(all, fmt.Errorf("%s: %w", name, p.failure()))
+	for _, p := range r.live {
+		if p.err != nil {
+			all = append(all, p.failure())
 		}
 	}
 	return errors.Join(all...)
