@@ -26,11 +26,16 @@ func benchRouter(b *testing.B, c *cluster, sub message.Subscriber, work time.Dur
 		records = append(records, &kgo.Record{
 			Topic: "orders", Key: []byte("o-" + string(rune('a'+i%26)) + string(rune('a'+i/26%38))), Value: make([]byte, 300),
 			Headers: []kgo.RecordHeader{
-				{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")},
-				{Key: "ce_type", Value: []byte("order.placed")}, {Key: "ce_source", Value: []byte("/orders")},
-				{Key: "ce_time", Value: []byte("2026-11-21T12:00:00.123456Z")}, {Key: "ce_sequence", Value: []byte("17")},
-				{Key: "ce_partitionkey", Value: []byte("o-aa")}, {Key: "ce_aggregatetype", Value: []byte("order")},
-				{Key: "content-type", Value: []byte("application/json")}, {Key: "ce_correlationid", Value: []byte("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")},
+				{Key: "ce_specversion", Value: []byte("1.0")},
+				{Key: "ce_id", Value: []byte("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")},
+				{Key: "ce_type", Value: []byte("order.placed")},
+				{Key: "ce_source", Value: []byte("/orders")},
+				{Key: "ce_time", Value: []byte("2026-11-21T12:00:00.123456Z")},
+				{Key: "ce_sequence", Value: []byte("17")},
+				{Key: "ce_partitionkey", Value: []byte("o-aa")},
+				{Key: "ce_aggregatetype", Value: []byte("order")},
+				{Key: "content-type", Value: []byte("application/json")},
+				{Key: "ce_correlationid", Value: []byte("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")},
 			},
 		})
 	}
@@ -99,5 +104,4 @@ func BenchmarkRouter(b *testing.B) {
 		require.NoError(b, err)
 		benchRouter(b, c, sub, 0)
 	})
-
 }

@@ -22,7 +22,10 @@ import (
 	"github.com/tidings-bus/tidings/subscriber"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// sarama, which a benchmark compares with, starts a clock that has no stop.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
 
 // cluster is an embedded broker with a client to write and look with.
 type cluster struct {
