@@ -158,11 +158,17 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := srv.Shutdown(stop); err != nil {
 		s.cfg.Logger.Warn("admin port cuts off open requests", "cause", err)
 		err = srv.Close()
-		<-served
-		return err
+		return errors.Join(err, unlessClosed(<-served))
 	}
-	<-served
-	return nil
+	return unlessClosed(<-served)
+}
+
+// unlessClosed drops what Serve says after a regular stop.
+func unlessClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }
 
 // bind opens the port.

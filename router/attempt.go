@@ -99,7 +99,7 @@ func (a *attempt) run(ctx context.Context, payload any) (answer inbox.Answer, ca
 		work.remove(a)
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
 	}()
-	answer, err = a.handler.Handle(a, handlers.Call{Event: a.event, Payload: payload, Place: a.place, Attempt: a.number})
+	answer, err = a.handler.Handle(a, handlers.Call{Event: a.event, Payload: payload, Place: a.place, Attempt: a.number}) //nolint:contextcheck // a is derived from ctx
 	return answer, false, err
 }
 
@@ -109,18 +109,18 @@ func (m *delivered) failed(st *tryState, a *attempt, answer inbox.Answer, err er
 	h, now := a.handler, time.Now()
 	why, err := classify(answer, err)
 	h.met.retries[why].Inc()
-	switch {
-	case why == causeRetryAfter:
+	if why == causeRetryAfter {
 		var later *handlers.RetryAfterError
 		errors.As(err, &later)
 		st.due = now.Add(later.After)
 		m.sub.router.log.Debug("handler asked to be tried later", append(a.attrs(), slog.Time("due", st.due))...)
 		return
-	case why == causeNotAdmitted: // its database is away or its key is locked: no one's fault
+	}
+	if why == causeNotAdmitted { // its database is away or its key is locked: no try
 		st.waits++
 		delay, _ := h.Delay(st.waits)
 		st.due = now.Add(delay)
-	default:
+	} else {
 		st.tries++
 		delay, spent := h.Delay(st.tries)
 		if st.held || spent || why.hopeless() {

@@ -2,8 +2,8 @@ package router
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,7 +118,8 @@ func TestStopDoesNotCancelHandlersOfSubscribersThatCancelTheirMessages(t *testin
 			return ctx.Err()
 		})
 		g, channel := foreignRig(t, Config{}, h)
-		go func() { _ = channel.Publish("orders", messageOf(placedRecord(t))) }()
+		msg := messageOf(placedRecord(t))
+		go func() { _ = channel.Publish("orders", msg) }()
 		<-started
 		g.stop()
 		time.Sleep(10 * time.Second)
@@ -131,7 +132,7 @@ func TestStopDoesNotCancelHandlersOfSubscribersThatCancelTheirMessages(t *testin
 // I8.
 func TestI8MemoryOfUnfinishedMessagesIsBounded(t *testing.T) {
 	m := memory{limit: 3}
-	key := func(i int) memoryKey { return memoryKey{topic: "t", id: fmt.Sprint(i)} }
+	key := func(i int) memoryKey { return memoryKey{topic: "t", id: strconv.Itoa(i)} }
 	for i := range 100 {
 		m.keep(key(i), &progress{})
 		m.keep(key(i), &progress{}) // again: no second place in the queue

@@ -45,6 +45,7 @@ type heldPlace struct {
 
 type heldEntry struct {
 	Held
+
 	gauge prometheus.Gauge
 	gone  time.Time // when it counts as gone
 }

@@ -68,7 +68,6 @@ type memSubscriber struct {
 }
 
 type memTopic struct {
-	ctx      context.Context
 	out      chan *message.Message
 	inFlight sync.WaitGroup
 	end      func()
@@ -79,7 +78,7 @@ func (s *memSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *me
 		return nil, s.fail
 	}
 	ctx, end := context.WithCancel(ctx)
-	mt := &memTopic{ctx: ctx, out: make(chan *message.Message), end: end}
+	mt := &memTopic{out: make(chan *message.Message), end: end}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.topics == nil {
@@ -170,6 +169,7 @@ func (b *logBook) lines(level slog.Level) []map[string]any {
 // rig is a running router with one subscription to "orders".
 type rig struct {
 	*Router
+
 	sub  *memSubscriber
 	reg  *prometheus.Registry
 	logs *logBook

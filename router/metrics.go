@@ -7,6 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// The labels that most metrics have.
+const (
+	labelTopic   = "topic"
+	labelHandler = "handler"
+)
+
 // everyHandler stands in the label handler for all handlers of a subscription:
 // of events that are held before any of them could take it.
 const everyHandler = "*"
@@ -66,37 +72,37 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_router_events_total",
 			Help: "Events by what became of them: applied, duplicate (applied before), held (once per event), skipped (no handler for the type; handler is empty).",
-		}, []string{"topic", "handler", "outcome"}),
+		}, []string{labelTopic, labelHandler, "outcome"}),
 		handle: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "tidings_router_handle_seconds",
 			Help:    "Time of one try of a handler, failed ones too.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-		}, []string{"handler"}),
+		}, []string{labelHandler}),
 		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "tidings_router_event_age_seconds",
 			Help:    "Age of an event when a handler had applied it, from the event's own time: end to end, by the clocks of two machines.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200, 43200, 259200},
-		}, []string{"handler"}),
+		}, []string{labelHandler}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_router_retries_total",
 			Help: "Tries that will be repeated, by the class of their failure.",
-		}, []string{"handler", "cause"}),
+		}, []string{labelHandler, "cause"}),
 		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidings_router_held_keys",
 			Help: "Events that hold back their keys in this process until they can be applied; handler is * when it holds for every handler.",
-		}, []string{"topic", "handler"}),
+		}, []string{labelTopic, labelHandler}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidings_router_in_flight",
 			Help: "Messages that handlers work on now.",
-		}, []string{"topic"}),
+		}, []string{labelTopic}),
 		unknown: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_router_unknown_types_total",
 			Help: "Events whose type is not in the catalog, skipped or refused.",
-		}, []string{"topic"}),
+		}, []string{labelTopic}),
 		undecodable: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_router_undecodable_total",
 			Help: "Messages that could not be decoded, once per message.",
-		}, []string{"topic"}),
+		}, []string{labelTopic}),
 	}
 	if reg == nil {
 		return m, nil
@@ -111,8 +117,7 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 // left there, so that a router that is made again counts on.
 func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
 	err := reg.Register(*c)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := already.ExistingCollector.(C); ok {
 			*c = existing
 			return nil

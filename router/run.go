@@ -61,7 +61,7 @@ func (r *Router) route(ctx context.Context) error {
 	if err := r.open(ctx, subscribed, unsubscribe); err != nil {
 		return err
 	}
-	w, err := r.watermill()
+	w, err := r.watermill() //nolint:contextcheck // messages bring their own
 	if err != nil {
 		unsubscribe()
 		r.refuse(r.subs)

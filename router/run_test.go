@@ -40,7 +40,8 @@ func TestStopLetsRunningHandlersFinishAndAcknowledgesThem(t *testing.T) {
 		started, release := make(chan struct{}), make(chan struct{})
 		g := newRig(t, Config{StopTimeout: time.Minute}, running("a", false, started, release)).start(t)
 		acked := make(chan bool, 1)
-		go func() { acked <- g.sub.offer(at(1, placedRecord(t))) }()
+		d := at(1, placedRecord(t))
+		go func() { acked <- g.sub.offer(d) }()
 		<-started
 		g.stop()
 		time.Sleep(50 * time.Second)
@@ -62,7 +63,8 @@ func TestStopCancelsHandlersAtTheTimeout(t *testing.T) {
 		started := make(chan struct{})
 		g := newRig(t, Config{StopTimeout: time.Minute}, running("a", false, started, nil)).start(t)
 		acked := make(chan bool, 1)
-		go func() { acked <- g.sub.offer(at(1, placedRecord(t))) }()
+		d := at(1, placedRecord(t))
+		go func() { acked <- g.sub.offer(d) }()
 		<-started
 		began := time.Now()
 		require.NoError(t, g.end())
@@ -104,7 +106,8 @@ func TestAHandlerFarBeyondItsTimeoutMakesTheProcessUnlive(t *testing.T) {
 			return nil
 		}).With(handlers.Settings{Timeout: 10 * time.Second})
 		g := newRig(t, Config{}, h).start(t)
-		go g.sub.offer(at(17, placedRecord(t)))
+		d := at(17, placedRecord(t))
+		go g.sub.offer(d)
 		<-started
 		time.Sleep(time.Minute)
 		require.NoError(t, g.Live(t.Context()))
@@ -122,7 +125,8 @@ func TestMessagesThatComeDuringTheDrainAreHandled(t *testing.T) {
 		quick := handlers.On("quick", func(context.Context, event.Of[canceled]) error { j.add("quick"); return nil })
 		g := newRig(t, Config{}, running("slow", false, started, release), quick).start(t)
 		first := make(chan bool, 1)
-		go func() { first <- g.sub.offer(at(2, placedRecord(t))) }()
+		d := at(2, placedRecord(t))
+		go func() { first <- g.sub.offer(d) }()
 		<-started
 		g.stop()
 		synctest.Wait()

@@ -28,6 +28,9 @@ type OrderPlaced struct {
 	Total int `json:"total"`
 }
 
+// topic is where the events of aggregate type order go.
+const topic = "order"
+
 func main() {
 	broker := "127.0.0.1:9092"
 	if len(os.Args) > 1 {
@@ -85,7 +88,7 @@ func billing(conn connection.Config, catalog *event.Catalog, db *sql.DB) (*route
 	if err != nil {
 		return nil, err
 	}
-	return r, r.Subscribe(router.Subscription{Topic: "order", Subscriber: sub, Handlers: []handlers.Handler{invoice}})
+	return r, r.Subscribe(router.Subscription{Topic: topic, Subscriber: sub, Handlers: []handlers.Handler{invoice}})
 }
 
 // publish is the other side: it makes the topic and places three orders.
@@ -95,7 +98,7 @@ func publish(ctx context.Context, conn connection.Config, catalog *event.Catalog
 		return err
 	}
 	defer topics.Close() //nolint:errcheck // it only asked
-	if err := topics.Create(ctx, publisher.TopicSpec{Name: "order", Partitions: 6}); err != nil {
+	if err := topics.Create(ctx, publisher.TopicSpec{Name: topic, Partitions: 6}); err != nil {
 		return err
 	}
 	pub, err := publisher.New(publisher.Config{Connection: conn})
@@ -105,7 +108,7 @@ func publish(ctx context.Context, conn connection.Config, catalog *event.Catalog
 	defer pub.Close(ctx) //nolint:errcheck // Publish has confirmed every event
 	for i := range 3 {
 		e, err := catalog.Event(ctx, event.Raised{
-			Aggregate: event.Aggregate{Type: "order", ID: fmt.Sprintf("o-%d-%d", time.Now().UnixNano(), i)},
+			Aggregate: event.Aggregate{Type: topic, ID: fmt.Sprintf("o-%d-%d", time.Now().UnixNano(), i)},
 			Sequence:  1, Time: time.Now(), Payload: OrderPlaced{Total: 100 * (i + 1)},
 		})
 		if err != nil {
