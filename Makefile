@@ -41,12 +41,12 @@ fuzz: ## Fuzz each decoder for FUZZTIME (20s)
 
 .PHONY: lint
 lint: $(LINTER) ## Check style, format, vet and module sums, in every module
-	@for module in $(MODULES); do \
+	@code=0; for module in $(MODULES); do \
 		echo "lint $$module"; \
 		(cd $$module && go mod verify >/dev/null && go vet ./... && \
 			"$(CURDIR)/$(LINTER)" run --config "$(CURDIR)/.golangci.yml" ./... && \
-			"$(CURDIR)/$(LINTER)" fmt --config "$(CURDIR)/.golangci.yml" --diff ./...); \
-	done
+			"$(CURDIR)/$(LINTER)" fmt --config "$(CURDIR)/.golangci.yml" --diff ./...) || code=1; \
+	done; exit $$code
 
 # The linter is pinned in a module of its own, so that it is in no user's graph.
 $(LINTER): tools/go.mod tools/go.sum
