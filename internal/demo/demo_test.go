@@ -131,6 +131,32 @@ func TestAnInterruptedDemoStopsItsProcessesAndLeavesNothing(t *testing.T) {
 	require.Empty(t, left)
 }
 
+func TestADemoThatDoesNotAddUpNamesTheEventAndKeepsTheEvidence(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	var out bytes.Buffer
+	rep, err := demo.Run(t.Context(), demo.Config{
+		Events: 200, Seed: 9, Command: program,
+		Out: writer(func(line string) {
+			if !strings.Contains(line, "started billing-2 again") {
+				return
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "*", "billing.db"))
+			require.NoError(t, err)
+			require.Len(t, files, 1)
+			require.NoError(t, demo.Tamper(t.Context(), files[0], "DELETE FROM demo_effect WHERE place = 1"))
+		}),
+	})
+	require.NoError(t, err)
+	require.False(t, rep.OK)
+	require.Len(t, rep.Audit.Mismatches, 1)
+	require.Regexp(t, `^billing: event [0-9a-f-]{36} \(order\.placed, order o-\d+, sequence 1\) had no effect$`, rep.Audit.Mismatches[0])
+	require.DirExists(t, rep.Kept)
+	rep.Print(&out)
+	require.Contains(t, out.String(), "  MISMATCH  "+rep.Audit.Mismatches[0]+"\n")
+	require.Contains(t, out.String(), "FAILED: the audit does not add up (seed 9)\nKept: "+rep.Kept+"\n")
+}
+
 func TestProcessesEndWhenTheirParentIsKilled(t *testing.T) {
 	cmd := program("demo", "service", "broker")
 	stdin, err := cmd.StdinPipe()

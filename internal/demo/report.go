@@ -18,8 +18,8 @@ func (r Report) Print(out io.Writer) {
 	}
 	_ = w.Flush() // out is where it fails, if at all
 	fmt.Fprintf(out, "\n  refused: duplicates without a second effect; disorder: effects out of order\n")
-	fmt.Fprintf(out, "  in the topic: %s of %s in %s, %s second copies, %s out of order\n",
-		thousands(a.Published), count(a.Events, "event"), count(a.Records, "record"), thousands(a.Copies), thousands(a.LogBreaks))
+	fmt.Fprintf(out, "  in the topic: %s of %s, %s second copies, %s out of order\n",
+		thousands(a.Published), count(a.Events, "event"), thousands(a.Copies), thousands(a.LogBreaks))
 	fmt.Fprintf(out, "  on purpose: %s published twice, %s killed and restarted,\n    %s, %s of the mail provider\n\n",
 		count(r.PublishedTwice, "event"), count(r.Kills, "process"), count(r.BrokerRestarts, "broker restart"), count(r.MailFailures, "failure"))
 	for _, m := range a.Mismatches {
