@@ -31,8 +31,8 @@ import (
 type step struct{ N int }
 
 const (
-	pathOrders = 40
-	pathSteps  = 25
+	pathOrders = 20
+	pathSteps  = 20
 	pathEvents = pathOrders * pathSteps
 )
 
@@ -125,7 +125,7 @@ func (p *path) run(t *testing.T, done func() bool) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
-	require.Eventually(t, done, 30*time.Second, 5*time.Millisecond)
+	require.Eventually(t, done, time.Minute, 5*time.Millisecond)
 	cancel()
 	require.NoError(t, <-ended)
 	require.NoError(t, sub.Close())
@@ -185,5 +185,5 @@ func TestI4EveryEventHasItsEffectOnceAndInOrderAcrossARestart(t *testing.T) {
 			}
 		}
 	}
-	require.GreaterOrEqual(t, duplicates, 200.0, "each was published twice, for two handlers")
+	require.GreaterOrEqual(t, duplicates, 2.0*pathEvents/10, "each was published twice, for two handlers")
 }
