@@ -20,14 +20,14 @@ import (
 
 // watermill's own suite: publisher and subscriber together, raw messages.
 func TestWatermillConformance(t *testing.T) {
-	// The sizes of watermill's own runs, 50 members in a group, with TIDINGS_LONG.
+	// The sizes of watermill's own runs, 50 members in a group, with TIDINGS_TEST_LONG.
 	c, err := kfake.NewCluster(kfake.NumBrokers(1))
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	pair := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
 		return conformancePair(t, connection.Config{Brokers: c.ListenAddrs()}, group)
 	}
-	tests.TestPubSub(t, conformanceFeatures(os.Getenv("TIDINGS_LONG") == ""),
+	tests.TestPubSub(t, conformanceFeatures(os.Getenv("TIDINGS_TEST_LONG") == ""),
 		func(t *testing.T) (message.Publisher, message.Subscriber) { return pair(t, t.Name()) }, pair)
 }
 
