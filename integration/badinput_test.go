@@ -21,13 +21,13 @@ import (
 )
 
 // requireSays checks an error's text: what was wrong, on what, and the way out.
-func requireSays(t *testing.T, err error, parts ...string) {
+func requireSays(t *testing.T, who string, err error, parts ...string) {
 	t.Helper()
-	require.Error(t, err)
+	require.Error(t, err, who)
 	for _, part := range parts {
-		require.ErrorContains(t, err, part)
+		require.ErrorContains(t, err, part, who)
 	}
-	t.Logf("it says: %v", err)
+	t.Logf("the %s says: %v", who, err)
 }
 
 // What Kafka refuses is an error that says what to do, at once where waiting
@@ -41,8 +41,8 @@ func TestWhatKafkaRefusesIsAnErrorWithTheWayOut(t *testing.T) {
 		err := s.publishError(nobody)
 		require.ErrorIs(t, err, publisher.ErrUnreachable)
 		require.ErrorIs(t, err, context.DeadlineExceeded, "the publisher tries until its context ends")
-		requireSays(t, err, "127.0.0.1:1", one.Type)
-		requireSays(t, s.subscribeError(nobody), "no broker reachable", "127.0.0.1:1", "Connection.Brokers")
+		requireSays(t, "publisher", err, "127.0.0.1:1", one.Type)
+		requireSays(t, "subscriber", s.subscribeError(nobody), "no broker reachable", "127.0.0.1:1", "Connection.Brokers")
 	})
 
 	t.Run("topic missing", func(t *testing.T) {
@@ -53,10 +53,10 @@ func TestWhatKafkaRefusesIsAnErrorWithTheWayOut(t *testing.T) {
 		}, one)
 		require.ErrorIs(t, err, publisher.ErrUnknownTopic)
 		require.NotErrorIs(t, err, context.DeadlineExceeded, "%v of waiting for a topic that nobody makes", time.Since(begun))
-		requireSays(t, err, missing, "tidings topics create")
+		requireSays(t, "publisher", err, missing, "tidings topics create")
 		err = s.subscribe(subscriber.Config{Connection: s.connection(), Group: "g"}, missing)
 		require.ErrorIs(t, err, subscriber.ErrTopicMissing)
-		requireSays(t, err, missing, "tidings topics create", "WaitForTopic")
+		requireSays(t, "subscriber", err, missing, "tidings topics create", "WaitForTopic")
 	})
 
 	t.Run("event too large", func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestWhatKafkaRefusesIsAnErrorWithTheWayOut(t *testing.T) {
 		var failed *publisher.PublishError
 		require.ErrorAs(t, err, &failed)
 		require.ErrorIs(t, err, publisher.ErrTooLarge)
-		requireSays(t, err, events[1].ID().String(), topic, "max.message.bytes")
+		requireSays(t, "publisher", err, events[1].ID().String(), topic, "max.message.bytes")
 		require.Len(t, failed.Failed, 2, "the other keys' events are published")
 		require.Equal(t, events[1].ID(), failed.Failed[0].Event.ID())
 		require.Equal(t, events[2].ID(), failed.Failed[1].Event.ID(), "what follows under the key is held back (I2)")
@@ -105,7 +105,7 @@ func TestWhatKafkaRefusesIsAnErrorWithTheWayOut(t *testing.T) {
 		})
 		err = s.publishOne(config, one)
 		require.ErrorIs(t, err, publisher.ErrPartitionsChanged)
-		requireSays(t, err, topic, "5", "2")
+		requireSays(t, "publisher", err, topic, "5", "2")
 	})
 }
 
@@ -136,7 +136,7 @@ func TestAnUnfitDatabaseIsAnErrorWithTheWayOut(t *testing.T) {
 	t.Run("not migrated", func(t *testing.T) {
 		err := runs(testenv.Postgres(t))
 		require.ErrorIs(t, err, schema.ErrNotMigrated)
-		requireSays(t, err, `handler "open"`, "tidings migrate", "schema.MigratePostgres")
+		requireSays(t, "router", err, `handler "open"`, "tidings migrate", "schema.MigratePostgres")
 	})
 	t.Run("newer and incompatible", func(t *testing.T) {
 		url := testenv.Postgres(t)
@@ -144,7 +144,7 @@ func TestAnUnfitDatabaseIsAnErrorWithTheWayOut(t *testing.T) {
 		set(url, `version = 99, oldest_binary = 98, oldest_release = '9.8.0'`)
 		err := runs(url)
 		require.ErrorIs(t, err, schema.ErrTooNew)
-		requireSays(t, err, `handler "open"`, "99", "upgrade this binary to release 9.8.0")
+		requireSays(t, "router", err, `handler "open"`, "99", "upgrade this binary to release 9.8.0")
 		db, err := sql.Open("pgx", url)
 		require.NoError(t, err)
 		defer func() { require.NoError(t, db.Close()) }()
@@ -161,19 +161,19 @@ func TestAnUnfitDatabaseIsAnErrorWithTheWayOut(t *testing.T) {
 		require.NoError(t, schema.MigratePostgres(s.ctx, db))
 	})
 	t.Run("database does not exist", func(t *testing.T) {
-		requireSays(t, runs(with(s.postgres, func(u *url.URL) { u.Path = "/nowhere" })), `handler "open"`, `"nowhere"`, "does not exist")
+		requireSays(t, "router", runs(with(s.postgres, func(u *url.URL) { u.Path = "/nowhere" })), `handler "open"`, `"nowhere"`, "does not exist")
 	})
 	t.Run("wrong password", func(t *testing.T) {
 		err := runs(with(s.postgres, func(u *url.URL) { u.User = url.UserPassword("postgres", "hunter2") }))
-		requireSays(t, err, `handler "open"`, "password authentication failed", "postgres")
+		requireSays(t, "router", err, `handler "open"`, "password authentication failed", "postgres")
 		require.NotContains(t, err.Error(), "hunter2")
 	})
 	t.Run("nobody listens", func(t *testing.T) {
 		err := runs(with(s.postgres, func(u *url.URL) { u.Host = "127.0.0.1:1" }))
-		requireSays(t, err, `handler "open"`, "127.0.0.1:1", "refused")
+		requireSays(t, "router", err, `handler "open"`, "127.0.0.1:1", "refused")
 		require.NotContains(t, err.Error(), "postgres:postgres")
 	})
 	t.Run("no URL", func(t *testing.T) {
-		requireSays(t, runs("postgres://%zz"), "URL")
+		requireSays(t, "pool", runs("postgres://%zz"), "URL")
 	})
 }
