@@ -128,8 +128,8 @@ func testContext[Tx any](t *testing.T, db Database[Tx]) {
 func testWaiting[Tx any](t *testing.T, db Database[Tx]) {
 	t.Helper()
 	holder, waiter := db.Member(t), db.Member(t)
-	first, second, other := admission("o-1", 1), admission("o-1", 2), admission("o-2", 1)
-	db.expect(t, waiter, admission("o-0", 1), inbox.Fresh) // knows the handler
+	db.expect(t, waiter, admission("o-1", 1), inbox.Fresh) // the key's row exists: nothing but its lock makes one wait
+	first, second, other := admission("o-1", 2), admission("o-1", 3), admission("o-2", 1)
 
 	started, release := make(chan struct{}), make(chan struct{})
 	held := make(chan error, 1)
@@ -160,11 +160,15 @@ func testWaiting[Tx any](t *testing.T, db Database[Tx]) {
 		answer inbox.Answer
 		err    error
 	}
-	same, next := make(chan result, 1), make(chan result, 1)
+	// Judged by what the holder commits meanwhile: its sequence is taken.
+	overtaken := admission("o-1", 2)
+	same, next := make(chan result, 2), make(chan result, 1)
 	go func() {
-		answer, err := db.apply(t.Context(), waiter, first)
-		same <- result{answer, err}
-		answer, err = db.apply(t.Context(), waiter, second)
+		for _, a := range []inbox.Admission{overtaken, first} {
+			answer, err := db.apply(t.Context(), waiter, a)
+			same <- result{answer, err}
+		}
+		answer, err := db.apply(t.Context(), waiter, second)
 		next <- result{answer, err}
 	}()
 	select {
@@ -174,6 +178,7 @@ func testWaiting[Tx any](t *testing.T, db Database[Tx]) {
 	}
 	close(release)
 	require.NoError(t, <-held)
+	require.Equal(t, result{inbox.Late, nil}, <-same)
 	require.Equal(t, result{inbox.Duplicate, nil}, <-same)
 	require.Equal(t, result{inbox.Fresh, nil}, <-next)
 	effects := db.Effects(t)
