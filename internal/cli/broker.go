@@ -35,7 +35,7 @@ silently: make them with 'tidings topics create'.`,
 			if cfg.DataDir != "" {
 				where = "in " + cfg.DataDir
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "broker ready on %s, data %s; Ctrl-C stops\n", b.Addr(), where)
+			say(cmd.OutOrStdout(), "broker ready on %s, data %s; Ctrl-C stops\n", b.Addr(), where)
 			<-cmd.Context().Done()
 			return nil
 		},

@@ -39,12 +39,12 @@ func Run(ctx context.Context, p Process) int {
 		return code // the command has said it
 	}
 	if code == ExitInterrupted {
-		fmt.Fprintln(p.Stderr, "tidings: interrupted")
+		say(p.Stderr, "%s\n", "tidings: interrupted")
 		return code
 	}
-	fmt.Fprintf(p.Stderr, "tidings: %s\n", strings.TrimRight(err.Error(), "\n"))
+	say(p.Stderr, "tidings: %s\n", strings.TrimRight(err.Error(), "\n"))
 	if code == ExitUsage {
-		fmt.Fprintf(p.Stderr, "see '%s --help'\n", cmd.CommandPath())
+		say(p.Stderr, "see '%s --help'\n", cmd.CommandPath())
 	}
 	return code
 }
@@ -124,3 +124,7 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		return nil
 	}
 }
+
+// say writes to stdout or stderr. What cannot be written there can be told to
+// nobody.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }

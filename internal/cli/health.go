@@ -57,7 +57,7 @@ func askHealth(ctx context.Context, out io.Writer, url, what string) error {
 	if err != nil {
 		return fmt.Errorf("asking whether the service is %s: %w; is it running, and is this its admin address?", what, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
 	if err != nil {
 		return fmt.Errorf("reading the answer of %s: %w", url, err)
@@ -66,6 +66,6 @@ func askHealth(ctx context.Context, out io.Writer, url, what string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("not %s: %s answered %s: %s", what, url, resp.Status, text)
 	}
-	fmt.Fprintf(out, "%s %s\n", what, text)
+	say(out, "%s %s\n", what, text)
 	return nil
 }

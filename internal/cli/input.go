@@ -66,11 +66,11 @@ func spool(r io.Reader) (*os.File, error) {
 	}
 	// Unlinked at once: it disappears with the process, however that ends.
 	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("spooling stdin: %w", err)
 	}
 	if _, err := io.Copy(f, r); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("spooling stdin: %w", err)
 	}
 	return f, nil

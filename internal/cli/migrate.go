@@ -74,7 +74,7 @@ func (m *migrate) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer d.db.Close()
+	defer func() { _ = d.db.Close() }()
 	before, err := d.status(ctx, d.db)
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.name, err)
@@ -117,9 +117,9 @@ func (m *migrate) report(out io.Writer, name string, before, after schema.Status
 	case unusable != nil:
 		return fmt.Errorf("%s: %w", name, unusable)
 	case m.status, before.Version == after.Version:
-		fmt.Fprintf(out, "%s: schema version %d, nothing to do\n", name, after.Version)
+		say(out, "%s: schema version %d, nothing to do\n", name, after.Version)
 	default:
-		fmt.Fprintf(out, "%s: migrated from version %d to %d\n", name, before.Version, after.Version)
+		say(out, "%s: migrated from version %d to %d\n", name, before.Version, after.Version)
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func openPostgres(ctx context.Context, raw string) (database, error) {
 	d.name = fmt.Sprintf("postgres %s:%d/%s", cfg.Host, cfg.Port, cfg.Database)
 	d.db = stdlib.OpenDB(*cfg)
 	if err := d.db.PingContext(ctx); err != nil {
-		d.db.Close()
+		_ = d.db.Close()
 		return d, explainPostgres(d.name, cfg, err)
 	}
 	return d, nil
@@ -227,7 +227,7 @@ func openSQLite(ctx context.Context, path string, mustExist bool) (database, err
 		return d, fmt.Errorf("opening sqlite %s: %w", path, err)
 	}
 	if err := d.db.PingContext(ctx); err != nil {
-		d.db.Close()
+		_ = d.db.Close()
 		return d, fmt.Errorf("opening sqlite %s: %w; is it an SQLite database, and may this user write it?", path, err)
 	}
 	return d, nil

@@ -73,10 +73,10 @@ func memberCommand(service, does string) *cobra.Command {
 			}
 			m.Connection, m.Store, m.Topic, m.Admin = conn, flags.store, flags.topic, flags.admin
 			m.Logger = serviceLogger(cmd.ErrOrStderr()).With("service", service)
-			ctx, say := attach(cmd.Context(), flags.child, cmd.InOrStdin(), cmd.OutOrStdout())
+			ctx, tell := attach(cmd.Context(), flags.child, cmd.InOrStdin(), cmd.OutOrStdout())
 			var stats func(demo.Stats)
 			if flags.child {
-				stats = func(s demo.Stats) { say(demo.Message{Stats: s}) }
+				stats = func(s demo.Stats) { tell(demo.Message{Stats: s}) }
 			}
 			return m.Run(ctx, stats)
 		},
@@ -108,8 +108,8 @@ func orderServiceCommand() *cobra.Command {
 			}
 			shop.Connection, shop.Store, shop.Topic, shop.Admin = conn, flags.store, flags.topic, flags.admin
 			shop.Logger = serviceLogger(cmd.ErrOrStderr()).With("service", "order")
-			ctx, say := attach(cmd.Context(), flags.child, cmd.InOrStdin(), cmd.OutOrStdout())
-			return shop.Run(ctx, func() { say(demo.Message{Stats: demo.Stats{Ready: true}}) })
+			ctx, tell := attach(cmd.Context(), flags.child, cmd.InOrStdin(), cmd.OutOrStdout())
+			return shop.Run(ctx, func() { tell(demo.Message{Stats: demo.Stats{Ready: true}}) })
 		},
 	}
 	flags.register(cmd)
@@ -140,8 +140,8 @@ func brokerServiceCommand() *cobra.Command {
 				return err
 			}
 			defer b.Close()
-			ctx, say := attach(cmd.Context(), true, cmd.InOrStdin(), cmd.OutOrStdout())
-			say(demo.Message{Stats: demo.Stats{Ready: true}, Addr: b.Addr()})
+			ctx, tell := attach(cmd.Context(), true, cmd.InOrStdin(), cmd.OutOrStdout())
+			tell(demo.Message{Stats: demo.Stats{Ready: true}, Addr: b.Addr()})
 			<-ctx.Done()
 			return nil
 		},

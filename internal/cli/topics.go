@@ -73,7 +73,7 @@ can run at every deployment; with another number it is an error (exit code 1).`,
 					return err
 				}
 				for _, name := range args {
-					fmt.Fprintf(cmd.OutOrStdout(), "topic %s is there with %d partitions\n", name, partitions)
+					say(cmd.OutOrStdout(), "topic %s is there with %d partitions\n", name, partitions)
 				}
 				return nil
 			})
@@ -144,7 +144,7 @@ func printTopics(out io.Writer, topics []publisher.Topic, asJSON bool) error {
 		return printJSON(out, rows)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TOPIC\tPARTITIONS\tRECORDED\tREPLICATION\t")
+	say(w, "%s\n", "TOPIC\tPARTITIONS\tRECORDED\tREPLICATION\t")
 	for _, t := range topics {
 		recorded := fmt.Sprint(t.Recorded)
 		switch {
@@ -153,7 +153,7 @@ func printTopics(out io.Writer, topics []publisher.Topic, asJSON bool) error {
 		case t.Recorded != t.Partitions:
 			recorded += " (grown by other hands: publishers refuse it)"
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t\n", t.Name, t.Partitions, recorded, t.Replication)
+		say(w, "%s\t%d\t%s\t%d\t\n", t.Name, t.Partitions, recorded, t.Replication)
 	}
 	return w.Flush()
 }

@@ -41,7 +41,7 @@ func versionCommand() *cobra.Command {
 			if info.Modified {
 				line += " (modified)"
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s\n", line, info.Go, info.Platform)
+			say(cmd.OutOrStdout(), "%s %s %s\n", line, info.Go, info.Platform)
 			return nil
 		},
 	}

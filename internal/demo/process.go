@@ -152,7 +152,7 @@ func lastWords(path string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	last, isError := "", false
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		text, found := strings.CutPrefix(lines.Text(), "tidings: ")

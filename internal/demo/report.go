@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"fmt"
 	"io"
 	"text/tabwriter"
 )
@@ -9,29 +8,29 @@ import (
 // Print writes the report for people; the last line is the verdict.
 func (r Report) Print(out io.Writer) {
 	a := r.Audit
-	fmt.Fprintf(out, "\nAudit, event by event\n\n")
+	put(out, "\nAudit, event by event\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tevents\thandled\teffects\trefused\tdoubled\tdisorder\tlost\t")
+	put(w, "%s\n", "\tevents\thandled\teffects\trefused\tdoubled\tdisorder\tlost\t")
 	for _, s := range a.Services {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Name, thousands(s.Expected), thousands(s.Handled), thousands(s.Effects),
+		put(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Name, thousands(s.Expected), thousands(s.Handled), thousands(s.Effects),
 			thousands(s.Refused), thousands(s.Doubled), thousands(s.OrderBreaks), thousands(s.Lost))
 	}
 	_ = w.Flush() // out is where it fails, if at all
-	fmt.Fprintf(out, "\n  refused: duplicates without a second effect; disorder: effects out of order\n")
-	fmt.Fprintf(out, "  in the topic: %s of %s, %s second copies, %s out of order\n",
+	put(out, "\n  refused: duplicates without a second effect; disorder: effects out of order\n")
+	put(out, "  in the topic: %s of %s, %s second copies, %s out of order\n",
 		thousands(a.Published), count(a.Events, "event"), thousands(a.Copies), thousands(a.LogBreaks))
-	fmt.Fprintf(out, "  on purpose: %s published twice, %s killed and restarted,\n    %s, %s of the mail provider\n\n",
+	put(out, "  on purpose: %s published twice, %s killed and restarted,\n    %s, %s of the mail provider\n\n",
 		count(r.PublishedTwice, "event"), count(r.Kills, "process"), count(r.BrokerRestarts, "broker restart"), count(r.MailFailures, "failure"))
 	for _, m := range a.Mismatches {
-		fmt.Fprintf(out, "  MISMATCH  %s\n", m)
+		put(out, "  MISMATCH  %s\n", m)
 	}
 	if r.OK {
-		fmt.Fprintf(out, "OK: %s, each with its effect once and in order, in %.1f s (seed %d)\n", count(a.Events, "event"), r.Seconds, r.Seed)
+		put(out, "OK: %s, each with its effect once and in order, in %.1f s (seed %d)\n", count(a.Events, "event"), r.Seconds, r.Seed)
 	} else {
-		fmt.Fprintf(out, "\nFAILED: the audit does not add up (seed %d)\n", r.Seed)
+		put(out, "\nFAILED: the audit does not add up (seed %d)\n", r.Seed)
 	}
 	if r.Kept != "" {
-		fmt.Fprintf(out, "Kept: %s\n", r.Kept)
+		put(out, "Kept: %s\n", r.Kept)
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *screen) say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
-	fmt.Fprintf(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
+	put(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // draw shows the bars.
@@ -71,7 +71,7 @@ func (s *screen) draw(bars []bar) {
 		b.WriteString(line + "\n")
 	}
 	s.clear()
-	fmt.Fprint(s.out, b.String())
+	put(s.out, "%s", b.String())
 	s.drawn = len(bars)
 }
 
@@ -79,7 +79,7 @@ func (s *screen) draw(bars []bar) {
 func (s *screen) clear() {
 	if s.drawn > 0 {
 		// ECMA-48: cursor up, erase to the end of the screen.
-		fmt.Fprintf(s.out, "\x1b[%dA\r\x1b[J", s.drawn)
+		put(s.out, "\x1b[%dA\r\x1b[J", s.drawn)
 		s.drawn = 0
 	}
 }
@@ -97,7 +97,7 @@ func (s *screen) drawPlain(bars []bar) {
 		return
 	}
 	s.plain, s.last = time.Now(), line
-	fmt.Fprintf(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), line)
+	put(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), line)
 }
 
 // end leaves the bars as they are and goes on below.
@@ -128,3 +128,7 @@ func thousands(n int) string {
 	}
 	return s
 }
+
+// put writes to what people read. What cannot be written there can be told to
+// nobody.
+func put(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
