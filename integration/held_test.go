@@ -150,7 +150,7 @@ func (s *scene) produceRaw(events []planned, record func(planned) *kgo.Record) m
 	require.NoError(s.t, err)
 	defer cl.Close()
 	at := map[planned]place{}
-	var records []*kgo.Record
+	records := make([]*kgo.Record, 0, len(events))
 	for _, p := range events {
 		records = append(records, record(p))
 	}

@@ -183,7 +183,7 @@ func TestTheAuditSeesEveryKindOfFault(t *testing.T) {
 			VALUES ('g', 'book', $1, $2, $3, $4, 'm')`, p.ID, p.Aggregate, p.Sequence, before)
 		require.NoError(s.t, err)
 	}
-	// The plan is placed, placed, changed (2), changed (2), changed (3), changed (3), closed, closed.
+	// In the plan, 2 and 3 are the keys' second events, 4 and 5 their third.
 	for name, c := range map[string]struct {
 		effects [][2]int64 // index into the plan, what it saw before
 		want    []string

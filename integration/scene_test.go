@@ -24,7 +24,7 @@ import (
 // and processes.
 type scene struct {
 	t   *testing.T
-	ctx context.Context // ends with the suite's budget
+	ctx context.Context //nolint:containedctx // ends with the suite's budget, as the scene does
 
 	brokers  []string
 	prefix   string // of the topic: TopicPrefix
@@ -82,7 +82,7 @@ func ledgerOn(t *testing.T, url string) *scene {
 	return s
 }
 
-func migrate(t *testing.T, ctx context.Context, url string) { //nolint:revive // t comes first in a test's helpers
+func migrate(t *testing.T, ctx context.Context, url string) {
 	t.Helper()
 	db, err := sql.Open("pgx", url)
 	require.NoError(t, err)
