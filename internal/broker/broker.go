@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,7 +73,10 @@ func Start(cfg Config) (*Broker, error) {
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.ClusterID("tidings"),
-		kfake.ListenFn(func(string, string) (net.Listener, error) { return net.Listen("tcp", cfg.addr()) }),
+		kfake.ListenFn(func(string, string) (net.Listener, error) {
+			var lc net.ListenConfig
+			return lc.Listen(context.Background(), "tcp", cfg.addr())
+		}),
 	}
 	if cfg.Logger != nil {
 		opts = append(opts, kfake.WithLogger(logger{cfg.Logger}))
@@ -116,8 +120,7 @@ func (b *Broker) unlock() {
 
 func lockDir(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
 			return nil, fmt.Errorf("making the broker's data directory %s: %w", dir, pe.Err)
 		}
 		return nil, fmt.Errorf("making the broker's data directory %s: %w", dir, err)
@@ -143,7 +146,7 @@ func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
 		l.l.Error(msg)
 	case kfake.LogLevelWarn:
 		l.l.Warn(msg)
-	default:
+	case kfake.LogLevelNone, kfake.LogLevelInfo, kfake.LogLevelDebug:
 		l.l.Debug(msg)
 	}
 }

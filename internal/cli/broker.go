@@ -34,7 +34,7 @@ silently: make them with 'tidings topics create'.`,
 			if cfg.DataDir != "" {
 				where = "in " + cfg.DataDir
 			}
-			say(cmd.OutOrStdout(), "broker ready on %s, data %s; Ctrl-C stops\n", b.Addr(), where)
+			sayf(cmd.OutOrStdout(), "broker ready on %s, data %s; Ctrl-C stops\n", b.Addr(), where)
 			<-cmd.Context().Done()
 			return nil
 		},

@@ -21,7 +21,7 @@ type Process struct {
 // Run runs one command and returns its exit code. Errors have been written to
 // Stderr. It blocks until the command is done or ctx ends.
 func Run(ctx context.Context, p Process) int {
-	root := Root()
+	root := Root() //nolint:contextcheck // commands get theirs from ExecuteContextC
 	root.SetArgs(p.Args)
 	root.SetIn(p.Stdin)
 	root.SetOut(p.Stdout)
@@ -34,17 +34,16 @@ func Run(ctx context.Context, p Process) int {
 	if code == ExitOK {
 		return code
 	}
-	var quiet *reportedError
-	if errors.As(err, &quiet) {
+	if _, ok := errors.AsType[*reportedError](err); ok {
 		return code // the command has said it
 	}
 	if code == ExitInterrupted {
-		say(p.Stderr, "%s\n", "tidings: interrupted")
+		sayf(p.Stderr, "%s\n", "tidings: interrupted")
 		return code
 	}
-	say(p.Stderr, "tidings: %s\n", strings.TrimRight(err.Error(), "\n"))
+	sayf(p.Stderr, "tidings: %s\n", strings.TrimRight(err.Error(), "\n"))
 	if code == ExitUsage {
-		say(p.Stderr, "see '%s --help'\n", cmd.CommandPath())
+		sayf(p.Stderr, "see '%s --help'\n", cmd.CommandPath())
 	}
 	return code
 }
@@ -125,6 +124,6 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// say writes to stdout or stderr. What cannot be written there can be told to
+// sayf writes to stdout or stderr. What cannot be written there can be told to
 // nobody.
-func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+func sayf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }

@@ -24,7 +24,7 @@ func demoCommand() *cobra.Command {
 		cfg    demo.Config
 		asJSON bool
 	)
-	cmd := &cobra.Command{
+	cmd := &cobra.Command{ //nolint:gosec // the password is an example
 		Use:   "demo",
 		Short: "Watch a shop of several processes survive a kill, and count every event",
 		Long: `Runs a small shop as processes of its own: an order service that places, pays,
@@ -37,6 +37,9 @@ SIGKILL and started again, and the broker is restarted. Then an audit counts eve
 event: published, handled by each service, effects, duplicates refused, order
 breaks, lost. Anything that does not add up is named, and the exit code is 1; the
 files are kept then, and removed otherwise.
+
+The order service publishes straight to Kafka after its commit. That loses events
+when it dies in between, so the demo does not kill it.
 
 --kafka and --postgres run the same on real ones. The demo makes a topic, groups
 and a database of its own there and removes them afterwards; it does not restart a
@@ -166,11 +169,11 @@ func reachable(ctx context.Context, k *demo.Kafka) error {
 // terminalWidth tells the columns of out when it is a terminal, else nil.
 func terminalWidth(out io.Writer) func() int {
 	f, ok := out.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) { //nolint:gosec // descriptors are small
+	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	return func() int {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil { //nolint:gosec // descriptors are small
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
 			return w
 		}
 		return 80

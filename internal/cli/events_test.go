@@ -172,9 +172,9 @@ func TestTailFiltersShowsTheUndecodableAndRoundTrips(t *testing.T) {
 
 	asJSON := all("--json")
 	var bad struct {
-		Undecodable string
-		Key, Value  []byte
-		Offset      int64
+		Undecodable string `json:"undecodable"`
+		Value       []byte `json:"value"`
+		Offset      int64  `json:"offset"`
 	}
 	lines := strings.Split(strings.TrimSpace(asJSON), "\n")
 	require.Len(t, lines, 4)

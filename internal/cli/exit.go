@@ -103,8 +103,7 @@ func isRefused(err error) bool {
 			return true
 		}
 	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		// Class 28 is invalid authorization, 42501 insufficient privilege.
 		return len(pg.Code) == 5 && (pg.Code[:2] == "28" || pg.Code == "42501")
 	}

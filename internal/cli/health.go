@@ -66,6 +66,6 @@ func askHealth(ctx context.Context, out io.Writer, url, what string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("not %s: %s answered %s: %s", what, url, resp.Status, text)
 	}
-	say(out, "%s %s\n", what, text)
+	sayf(out, "%s %s\n", what, text)
 	return nil
 }

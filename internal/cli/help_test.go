@@ -138,13 +138,13 @@ func TestTheDemoReportsInJSONAndTheUsersSettingsDoNotReachItsProcesses(t *testin
 	t.Setenv("TIDINGS_SASL_PASSWORD", "p")
 	t.Setenv("TIDINGS_CONFIG", write(t, "t.yaml", "tls: true\ntopic: elsewhere\n"))
 	var report struct {
-		OK     bool
-		Seed   int
-		Events int
+		OK     bool `json:"ok"`
+		Seed   int  `json:"seed"`
+		Events int  `json:"events"`
 		Audit  struct {
-			Published  int
-			Mismatches []string
-		}
+			Published  int      `json:"published"`
+			Mismatches []string `json:"mismatches"`
+		} `json:"audit"`
 	}
 	require.NoError(t, json.Unmarshal([]byte(ok(t, "", "demo", "--json", "--events", "200", "--seed", "5")), &report))
 	require.True(t, report.OK)

@@ -32,7 +32,7 @@ type migrate struct {
 
 func migrateCommand() *cobra.Command {
 	m := &migrate{}
-	cmd := &cobra.Command{
+	cmd := &cobra.Command{ //nolint:gosec // the password is an example
 		Use:   "migrate",
 		Short: "Make or upgrade the tables in a service's database",
 		Long: `Brings the database to the schema this binary needs: the tables in which handlers
@@ -117,9 +117,9 @@ func (m *migrate) report(out io.Writer, name string, before, after schema.Status
 	case unusable != nil:
 		return fmt.Errorf("%s: %w", name, unusable)
 	case m.status, before.Version == after.Version:
-		say(out, "%s: schema version %d, nothing to do\n", name, after.Version)
+		sayf(out, "%s: schema version %d, nothing to do\n", name, after.Version)
 	default:
-		say(out, "%s: migrated from version %d to %d\n", name, before.Version, after.Version)
+		sayf(out, "%s: migrated from version %d to %d\n", name, before.Version, after.Version)
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func openPostgres(ctx context.Context, raw string) (database, error) {
 
 // parsePostgres reads a URL; its errors never hold the password.
 func parsePostgres(raw string) (*pgx.ConnConfig, error) {
-	const form = "use postgres://user:password@host:5432/database"
+	const form = "use postgres://user:password@host:5432/database" //nolint:gosec // an example
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, errors.New("--postgres is not a URL (a password with special characters must be percent-encoded); " + form)

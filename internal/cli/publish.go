@@ -125,7 +125,7 @@ func (p *publish) check(ctx context.Context, in *input) (checked, error) {
 		if err != nil {
 			c.bad++
 			if c.bad <= maxReports {
-				say(p.stderr, "%s: %s %d: %s\n", in.name, in.unit(), it.number, oneLine(err.Error()))
+				sayf(p.stderr, "%s: %s %d: %s\n", in.name, in.unit(), it.number, oneLine(err.Error()))
 			}
 			continue
 		}
@@ -133,7 +133,7 @@ func (p *publish) check(ctx context.Context, in *input) (checked, error) {
 		c.topics[p.topicOf(e)]++
 	}
 	if c.bad > maxReports {
-		say(p.stderr, "%s: and %d more\n", in.name, c.bad-maxReports)
+		sayf(p.stderr, "%s: and %d more\n", in.name, c.bad-maxReports)
 	}
 	return c, nil
 }
@@ -234,14 +234,14 @@ func (p *publish) send(ctx context.Context, in *input, c checked) error {
 func (p *publish) notSent(in *input, c checked, sent int, numbers []int, pe *publisher.PublishError) error {
 	for i, f := range pe.Failed {
 		if i == maxReports {
-			say(p.stderr, "%s: and %d more\n", in.name, len(pe.Failed)-i)
+			sayf(p.stderr, "%s: and %d more\n", in.name, len(pe.Failed)-i)
 			break
 		}
 		doubt := ""
 		if f.InDoubt {
 			doubt = " (it may be in the log all the same; sending it again is safe, consumers know it by its ID)"
 		}
-		say(p.stderr, "%s: %s %d: not sent: %s%s\n", in.name, in.unit(), numbers[f.Index], oneLine(f.Err.Error()), doubt)
+		sayf(p.stderr, "%s: %s %d: not sent: %s%s\n", in.name, in.unit(), numbers[f.Index], oneLine(f.Err.Error()), doubt)
 	}
 	return fmt.Errorf("%d of %d events were sent; the first that was not is %s %d: %w", sent, c.good, in.unit(), numbers[pe.Failed[0].Index], pe.Failed[0].Err)
 }
@@ -262,6 +262,6 @@ func (p *publish) count(c checked) error {
 	if len(parts) > 0 {
 		line += ": " + strings.Join(parts, ", ")
 	}
-	say(p.stdout, "%s\n", line)
+	sayf(p.stdout, "%s\n", line)
 	return nil
 }

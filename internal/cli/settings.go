@@ -106,8 +106,7 @@ func readFile(v *viper.Viper, file string, root *cobra.Command) error {
 	v.SetConfigFile(file)
 	v.SetConfigType("yaml")
 	if err := v.ReadInConfig(); err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
 			return fmt.Errorf("reading the settings file %s: %w", file, pe.Err)
 		}
 		return fmt.Errorf("reading the settings file %s: %w", file, err)

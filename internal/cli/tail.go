@@ -173,8 +173,8 @@ func noTopic(topic string) error {
 }
 
 func (t *tail) print(ctx context.Context, cl *kgo.Client, out io.Writer, from, to map[int32]int64) error {
-	open := maps.Clone(from) // partitions that have not reached their end, when not following
-	for printed := 0; ; {
+	pr := &printer{tail: t, out: out, to: to, open: maps.Clone(from)}
+	for {
 		fetches := cl.PollFetches(ctx)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // being interrupted is how following ends
@@ -184,31 +184,44 @@ func (t *tail) print(ctx context.Context, cl *kgo.Client, out io.Writer, from, t
 				return fmt.Errorf("reading topic %q partition %d: %w", fe.Topic, fe.Partition, fe.Err)
 			}
 		}
-		for it := fetches.RecordIter(); !it.Done(); {
-			r := it.Next()
-			if !t.follow && r.Offset >= to[r.Partition] {
-				continue
-			}
-			if !r.Attrs.IsControl() && t.wanted(r) {
-				shown, err := t.show(out, r)
-				if err != nil {
-					return err
-				}
-				if shown {
-					printed++
-				}
-				if t.count > 0 && printed == t.count {
-					return nil
-				}
-			}
-			if r.Offset+1 >= to[r.Partition] {
-				delete(open, r.Partition)
+		for it := fetches.RecordIter(); !it.Done() && !pr.enough(); {
+			if err := pr.take(it.Next()); err != nil {
+				return err
 			}
 		}
-		if !t.follow && len(open) == 0 {
+		if pr.enough() || !t.follow && len(pr.open) == 0 {
 			return nil
 		}
 	}
+}
+
+// printer knows how far the printing is.
+type printer struct {
+	*tail
+
+	out     io.Writer
+	to      map[int32]int64 // ends of the partitions, as they were at the start
+	open    map[int32]int64 // partitions that are not read up to there
+	printed int
+}
+
+func (p *printer) enough() bool { return p.count > 0 && p.printed == p.count }
+
+func (p *printer) take(r *kgo.Record) error {
+	if !p.follow && r.Offset >= p.to[r.Partition] {
+		return nil
+	}
+	if r.Offset+1 >= p.to[r.Partition] {
+		delete(p.open, r.Partition)
+	}
+	if r.Attrs.IsControl() || !p.wanted(r) {
+		return nil
+	}
+	shown, err := p.show(p.out, r)
+	if shown {
+		p.printed++
+	}
+	return err
 }
 
 func (t *tail) wanted(r *kgo.Record) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -73,7 +74,7 @@ can run at every deployment; with another number it is an error (exit code 1).`,
 					return err
 				}
 				for _, name := range args {
-					say(cmd.OutOrStdout(), "topic %s is there with %d partitions\n", name, partitions)
+					sayf(cmd.OutOrStdout(), "topic %s is there with %d partitions\n", name, partitions)
 				}
 				return nil
 			})
@@ -144,16 +145,16 @@ func printTopics(out io.Writer, topics []publisher.Topic, asJSON bool) error {
 		return printJSON(out, rows)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	say(w, "%s\n", "TOPIC\tPARTITIONS\tRECORDED\tREPLICATION\t")
+	sayf(w, "%s\n", "TOPIC\tPARTITIONS\tRECORDED\tREPLICATION\t")
 	for _, t := range topics {
-		recorded := fmt.Sprint(t.Recorded)
+		recorded := strconv.Itoa(t.Recorded)
 		switch {
 		case t.Recorded == 0:
 			recorded = "-"
 		case t.Recorded != t.Partitions:
 			recorded += " (grown by other hands: publishers refuse it)"
 		}
-		say(w, "%s\t%d\t%s\t%d\t\n", t.Name, t.Partitions, recorded, t.Replication)
+		sayf(w, "%s\t%d\t%s\t%d\t\n", t.Name, t.Partitions, recorded, t.Replication)
 	}
 	return w.Flush()
 }

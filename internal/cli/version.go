@@ -40,7 +40,7 @@ func versionCommand() *cobra.Command {
 			if info.Modified {
 				line += " (modified)"
 			}
-			say(cmd.OutOrStdout(), "%s %s %s\n", line, info.Go, info.Platform)
+			sayf(cmd.OutOrStdout(), "%s %s %s\n", line, info.Go, info.Platform)
 			return nil
 		},
 	}

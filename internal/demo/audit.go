@@ -92,7 +92,7 @@ func audit(ev evidence) Audit {
 	a.Events = len(a.journal)
 	a.Mismatches = []string{}
 	if len(a.journal) == 0 {
-		a.mismatch("journal", "the journal is empty: nothing was published, so nothing is proven")
+		a.mismatchf("journal", "the journal is empty: nothing was published, so nothing is proven")
 	}
 	a.checkJournal(ev.Journal)
 	a.checkLog(ev)
@@ -112,8 +112,8 @@ type auditor struct {
 	kinds   []string
 }
 
-// mismatch names what is wrong, up to a number for each kind.
-func (a *auditor) mismatch(kind, format string, args ...any) {
+// mismatchf names what is wrong, up to a number for each kind.
+func (a *auditor) mismatchf(kind, format string, args ...any) {
 	if a.named[kind]++; a.named[kind] == 1 {
 		a.kinds = append(a.kinds, kind)
 	}
@@ -135,7 +135,7 @@ func (a *auditor) checkJournal(journal []journalRow) {
 	last := map[string]int64{}
 	for _, j := range journal {
 		if j.Sequence != last[j.OrderID]+1 {
-			a.mismatch("journal", "journal: %s follows sequence %d", j, last[j.OrderID])
+			a.mismatchf("journal", "journal: %s follows sequence %d", j, last[j.OrderID])
 		}
 		last[j.OrderID] = j.Sequence
 	}
@@ -158,14 +158,14 @@ func (a *auditor) checkLog(ev evidence) {
 	for _, r := range log {
 		j, known := a.journal[r.ID]
 		if !known {
-			a.mismatch("topic", "topic: partition %d offset %d has event %s, which the order service never recorded", r.Partition, r.Offset, r.ID)
+			a.mismatchf("topic", "topic: partition %d offset %d has event %s, which the order service never recorded", r.Partition, r.Offset, r.ID)
 			continue
 		}
 		if r.Key != j.OrderID {
-			a.mismatch("topic", "topic: %s has the key %q", j, r.Key)
+			a.mismatchf("topic", "topic: %s has the key %q", j, r.Key)
 		}
 		if p, ok := partition[r.Key]; ok && p != r.Partition {
-			a.mismatch("topic", "topic: %s is in partition %d, earlier events of its order in %d", j, r.Partition, p)
+			a.mismatchf("topic", "topic: %s is in partition %d, earlier events of its order in %d", j, r.Partition, p)
 		}
 		partition[r.Key] = r.Partition
 		if seen[r.ID]++; seen[r.ID] > 1 {
@@ -175,7 +175,7 @@ func (a *auditor) checkLog(ev evidence) {
 		}
 		if j.Sequence <= last[j.OrderID] {
 			a.LogBreaks++
-			a.mismatch("topic order", "topic: %s stands behind sequence %d", j, last[j.OrderID])
+			a.mismatchf("topic order", "topic: %s stands behind sequence %d", j, last[j.OrderID])
 		}
 		last[j.OrderID] = max(last[j.OrderID], j.Sequence)
 	}
@@ -184,9 +184,9 @@ func (a *auditor) checkLog(ev evidence) {
 		switch {
 		case seen[j.ID] == 0:
 			a.Unpublished++
-			a.mismatch("unpublished", "topic: %s is missing", j)
+			a.mismatchf("unpublished", "topic: %s is missing", j)
 		case j.Twice && seen[j.ID] < 2:
-			a.mismatch("copies", "topic: %s was to be published twice and is there once", j)
+			a.mismatchf("copies", "topic: %s was to be published twice and is there once", j)
 		}
 	}
 }
@@ -199,22 +199,22 @@ func (a *auditor) checkService(journal []journalRow, s serviceEvidence) ServiceA
 		j, known := a.journal[e.EventID]
 		if !known || !slices.Contains(s.Types, j.Type) {
 			out.Strange++
-			a.mismatch(s.Name+" strange", "%s: an effect of event %s (%s, order %s, sequence %d), which is not its to handle", s.Name, e.EventID, e.Type, e.OrderID, e.Sequence)
+			a.mismatchf(s.Name+" strange", "%s: an effect of event %s (%s, order %s, sequence %d), which is not its to handle", s.Name, e.EventID, e.Type, e.OrderID, e.Sequence)
 			continue
 		}
 		if e.OrderID != j.OrderID || e.Sequence != j.Sequence || e.Type != j.Type {
 			out.Strange++
-			a.mismatch(s.Name+" strange", "%s: the effect of %s says %s, order %s, sequence %d", s.Name, j, e.Type, e.OrderID, e.Sequence)
+			a.mismatchf(s.Name+" strange", "%s: the effect of %s says %s, order %s, sequence %d", s.Name, j, e.Type, e.OrderID, e.Sequence)
 			continue
 		}
 		if count[e.EventID]++; count[e.EventID] > 1 {
 			out.Doubled++
-			a.mismatch(s.Name+" doubled", "%s: %s had its effect %d times", s.Name, j, count[e.EventID])
+			a.mismatchf(s.Name+" doubled", "%s: %s had its effect %d times", s.Name, j, count[e.EventID])
 			continue
 		}
 		if j.Sequence <= last[j.OrderID] {
 			out.OrderBreaks++
-			a.mismatch(s.Name+" order", "%s: %s had its effect after sequence %d", s.Name, j, last[j.OrderID])
+			a.mismatchf(s.Name+" order", "%s: %s had its effect after sequence %d", s.Name, j, last[j.OrderID])
 		}
 		last[j.OrderID] = max(last[j.OrderID], j.Sequence)
 	}
@@ -230,11 +230,11 @@ func (a *auditor) checkService(journal []journalRow, s serviceEvidence) ServiceA
 		copies += a.copies[j.ID]
 		if count[j.ID] == 0 {
 			out.Lost++
-			a.mismatch(s.Name+" lost", "%s: %s had no effect", s.Name, j)
+			a.mismatchf(s.Name+" lost", "%s: %s had no effect", s.Name, j)
 		}
 	}
 	if !s.Killed && out.Refused < copies {
-		a.mismatch(s.Name+" refused", "%s: refused %d duplicates, but the topic has %d second copies of its events", s.Name, out.Refused, copies)
+		a.mismatchf(s.Name+" refused", "%s: refused %d duplicates, but the topic has %d second copies of its events", s.Name, out.Refused, copies)
 	}
 	a.checkBalances(s, balances)
 	return out
@@ -262,12 +262,12 @@ func (a *auditor) checkBalances(s serviceEvidence, want map[string]int64) {
 	slices.Sort(orders)
 	for _, id := range orders {
 		if got := s.Balances[id]; got != want[id] {
-			a.mismatch(s.Name+" balance", "%s: the balance of order %s is %d, the journal says %d", s.Name, id, got, want[id])
+			a.mismatchf(s.Name+" balance", "%s: the balance of order %s is %d, the journal says %d", s.Name, id, got, want[id])
 		}
 	}
 	for id := range s.Balances {
 		if _, ok := want[id]; !ok {
-			a.mismatch(s.Name+" balance", "%s: a balance of order %s, which the journal does not have", s.Name, id)
+			a.mismatchf(s.Name+" balance", "%s: a balance of order %s, which the journal does not have", s.Name, id)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (r *run) end(ctx context.Context, ok bool) error {
 	keep := r.Keep || !ok
 	if r.cluster != nil {
 		if r.Kafka != nil && !keep {
-			errs = append(errs, r.cluster.remove(ctx, r.joined()))
+			errs = append(errs, r.cluster.remove(ctx, r.groups()))
 		}
 		r.cluster.close()
 	}
@@ -55,19 +55,6 @@ func (r *run) end(ctx context.Context, ok bool) error {
 	}
 	errs = append(errs, os.RemoveAll(r.dir))
 	return errors.Join(errs...)
-}
-
-// joined are the groups that have members, and their instance IDs as the
-// subscriber makes them.
-func (r *run) joined() map[string][]string {
-	groups := map[string][]string{}
-	for _, m := range members {
-		if r.joinedOnce[m.name] {
-			g := r.group(m.service)
-			groups[g] = append(groups[g], m.name+"/"+r.topic)
-		}
-	}
-	return groups
 }
 
 // database is a PostgreSQL database of the run's own.

@@ -127,8 +127,6 @@ func Run(ctx context.Context, cfg Config) (rep Report, err error) {
 		begun:  time.Now(),
 		live:   map[string]*process{},
 		past:   map[string]Stats{},
-
-		joinedOnce: map[string]bool{},
 	}
 	rep, err = r.run(ctx)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -162,10 +160,8 @@ type run struct {
 	live     map[string]*process
 	past     map[string]Stats // of processes that have ended, by service
 	faults   faults
-	// joinedOnce are the members that may be known to their groups.
-	joinedOnce map[string]bool
-	planned    map[string]int // events by type
-	kept       string
+	planned  map[string]int // events by type
+	kept     string
 }
 
 func (r *run) run(ctx context.Context) (Report, error) {
@@ -176,8 +172,8 @@ func (r *run) run(ctx context.Context) (Report, error) {
 	if r.Postgres != "" {
 		rep.Database = "PostgreSQL"
 	}
-	r.screen.say("%s events over %s orders, seed %d", thousands(r.Events), thousands(r.Orders), r.Seed)
-	r.screen.say("on %s and %s", rep.Kafka, rep.Database)
+	r.screen.sayf("%s events over %s orders, seed %d", thousands(r.Events), thousands(r.Orders), r.Seed)
+	r.screen.sayf("on %s and %s", rep.Kafka, rep.Database)
 	if err := r.setUp(ctx); err != nil {
 		return rep, err
 	}
@@ -223,7 +219,7 @@ func (r *run) setUp(ctx context.Context) (err error) {
 		r.connArgs = []string{"--brokers", addr}
 		r.opts = []kgo.Opt{kgo.SeedBrokers(addr)}
 		r.topic = aggregateType
-		r.screen.say("broker on %s, data in %s", addr, r.dir)
+		r.screen.sayf("broker on %s, data in %s", addr, r.dir)
 	} else {
 		r.conn, r.connArgs, r.opts = r.Kafka.Connection, r.Kafka.Args, r.Kafka.Options
 		r.topic = "tidings-" + r.id
@@ -302,7 +298,6 @@ func (r *run) startMember(name, service string) error {
 	p, err := start(name, r.dir, r.Command(append(args, childArgs...)...))
 	if err == nil {
 		r.live[name] = p
-		r.joinedOnce[name] = true
 	}
 	return err
 }
@@ -321,7 +316,7 @@ func (r *run) startServices(ctx context.Context) error {
 			return err
 		}
 	}
-	r.screen.say("4 processes are ready: billing-1, billing-2, shipping-1, mail-1")
+	r.screen.sayf("4 processes are ready: billing-1, billing-2, shipping-1, mail-1")
 	r.stores = map[string]store{}
 	for _, name := range []string{shop, billing, shipping} {
 		s, err := openStore(ctx, r.storeConfig(name))
@@ -330,9 +325,11 @@ func (r *run) startServices(ctx context.Context) error {
 		}
 		r.stores[name] = s
 	}
-	args := []string{"demo", "service", shop, "--topic", r.topic,
+	args := []string{
+		"demo", "service", shop, "--topic", r.topic,
 		"--orders", strconv.Itoa(r.Orders), "--events", strconv.Itoa(r.Events),
-		"--seed", strconv.FormatUint(r.Seed, 10), "--rate", strconv.Itoa(max(200, r.Events/publishSeconds))}
+		"--seed", strconv.FormatUint(r.Seed, 10), "--rate", strconv.Itoa(max(200, r.Events/publishSeconds)),
+	}
 	if r.Kafka != nil {
 		args = append(args, "--without-control-topic")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidings-bus/tidings/event"
@@ -110,17 +111,31 @@ func kafkaRecord(r *kgo.Record) event.KafkaRecord {
 
 // remove deletes what the demo made on a cluster that is not its own. Static
 // members do not leave by themselves when they stop; they are shown out.
-func (c *cluster) remove(ctx context.Context, groups map[string][]string) error {
+func (c *cluster) remove(ctx context.Context, groups []string) error {
+	described, err := c.admin.DescribeGroups(ctx, groups...)
+	if err != nil {
+		return fmt.Errorf("asking for the groups' members: %w", err)
+	}
 	var errs []error
-	for g, instances := range groups {
-		if _, err := c.admin.LeaveGroup(ctx, kadm.LeaveGroup(g).InstanceIDs(instances...)); err != nil {
-			errs = append(errs, fmt.Errorf("removing the members of group %s: %w", g, err))
+	for _, g := range described.Sorted() {
+		leave := kadm.LeaveGroup(g.Group)
+		for _, m := range g.Members {
+			if m.InstanceID != nil {
+				leave.InstanceIDs(*m.InstanceID)
+			}
 		}
-		if _, err := c.admin.DeleteGroup(ctx, g); err != nil {
-			errs = append(errs, fmt.Errorf("deleting group %s: %w", g, err))
+		left, err := c.admin.LeaveGroup(ctx, leave)
+		if err == nil {
+			err = left.Error()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("removing the members of group %s: %w", g.Group, err))
+		}
+		if _, err := c.admin.DeleteGroup(ctx, g.Group); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+			errs = append(errs, fmt.Errorf("deleting group %s: %w", g.Group, err))
 		}
 	}
-	if _, err := c.admin.DeleteTopic(ctx, c.topic); err != nil {
+	if _, err := c.admin.DeleteTopic(ctx, c.topic); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		errs = append(errs, fmt.Errorf("deleting topic %s: %w", c.topic, err))
 	}
 	return errors.Join(errs...)

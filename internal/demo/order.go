@@ -54,6 +54,12 @@ func catalog() (*event.Catalog, error) {
 	)
 }
 
+// The states of an order; one that is not placed has none.
+const (
+	stateOpen     = "open"
+	stateCanceled = "canceled"
+)
+
 // order is the aggregate. Its methods hold the rules and record what happened.
 type order struct {
 	event.Recorder
@@ -74,13 +80,13 @@ func (o *order) place(customer string, total int64) error {
 	if o.state != "" {
 		return fmt.Errorf("placing order %s: it is %s already", o.id, o.state)
 	}
-	o.state = "open"
+	o.state = stateOpen
 	o.Record(OrderPlaced{Customer: customer, Total: total})
 	return nil
 }
 
 func (o *order) pay(amount int64) error {
-	if o.state != "open" {
+	if o.state != stateOpen {
 		return fmt.Errorf("paying order %s: it is %q, not open", o.id, o.state)
 	}
 	o.paid += amount
@@ -89,7 +95,7 @@ func (o *order) pay(amount int64) error {
 }
 
 func (o *order) ship() error {
-	if o.state != "open" || o.paid == 0 {
+	if o.state != stateOpen || o.paid == 0 {
 		return fmt.Errorf("shipping order %s: it is %q with %d paid; only open, paid orders are shipped", o.id, o.state, o.paid)
 	}
 	o.parcels++
@@ -98,10 +104,10 @@ func (o *order) ship() error {
 }
 
 func (o *order) cancel(reason string) error {
-	if o.state != "open" {
+	if o.state != stateOpen {
 		return fmt.Errorf("canceling order %s: it is %q, not open", o.id, o.state)
 	}
-	o.state = "canceled"
+	o.state = stateCanceled
 	o.Record(OrderCanceled{Reason: reason, Refund: o.paid})
 	o.paid = 0
 	return nil

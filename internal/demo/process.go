@@ -44,7 +44,7 @@ type process struct {
 // start runs cmd with its stderr in a file of dir.
 func start(name, dir string, cmd *exec.Cmd) (*process, error) {
 	p := &process{name: name, cmd: cmd, ready: make(chan struct{}), done: make(chan struct{})}
-	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in the run's own directory
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -148,7 +148,7 @@ func (p *process) said() Stats {
 // lastWords returns what a process said last in its log: the error it ended
 // with, where there is one.
 func lastWords(path string) string {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // a log of ours
 	if err != nil {
 		return ""
 	}

@@ -8,29 +8,29 @@ import (
 // Print writes the report for people; the last line is the verdict.
 func (r Report) Print(out io.Writer) {
 	a := r.Audit
-	put(out, "\nAudit, event by event\n\n")
+	putf(out, "\nAudit, event by event\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	put(w, "%s\n", "\tevents\thandled\teffects\trefused\tdoubled\tdisorder\tlost\t")
+	putf(w, "%s\n", "\tevents\thandled\teffects\trefused\tdoubled\tdisorder\tlost\t")
 	for _, s := range a.Services {
-		put(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Name, thousands(s.Expected), thousands(s.Handled), thousands(s.Effects),
+		putf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Name, thousands(s.Expected), thousands(s.Handled), thousands(s.Effects),
 			thousands(s.Refused), thousands(s.Doubled), thousands(s.OrderBreaks), thousands(s.Lost))
 	}
 	_ = w.Flush() // out is where it fails, if at all
-	put(out, "\n  refused: duplicates without a second effect; disorder: effects out of order\n")
-	put(out, "  in the topic: %s of %s, %s second copies, %s out of order\n",
+	putf(out, "\n  refused: duplicates without a second effect; disorder: effects out of order\n")
+	putf(out, "  in the topic: %s of %s, %s second copies, %s out of order\n",
 		thousands(a.Published), count(a.Events, "event"), thousands(a.Copies), thousands(a.LogBreaks))
-	put(out, "  on purpose: %s published twice, %s killed and restarted,\n    %s, %s of the mail provider\n\n",
+	putf(out, "  on purpose: %s published twice, %s killed and restarted,\n    %s, %s of the mail provider\n\n",
 		count(r.PublishedTwice, "event"), count(r.Kills, "process"), count(r.BrokerRestarts, "broker restart"), count(r.MailFailures, "failure"))
 	for _, m := range a.Mismatches {
-		put(out, "  MISMATCH  %s\n", m)
+		putf(out, "  MISMATCH  %s\n", m)
 	}
 	if r.OK {
-		put(out, "OK: %s, each with its effect once and in order, in %.1f s (seed %d)\n", count(a.Events, "event"), r.Seconds, r.Seed)
+		putf(out, "OK: %s, each with its effect once and in order, in %.1f s (seed %d)\n", count(a.Events, "event"), r.Seconds, r.Seed)
 	} else {
-		put(out, "\nFAILED: the audit does not add up (seed %d)\n", r.Seed)
+		putf(out, "\nFAILED: the audit does not add up (seed %d)\n", r.Seed)
 	}
 	if r.Kept != "" {
-		put(out, "Kept: %s\n", r.Kept)
+		putf(out, "Kept: %s\n", r.Kept)
 	}
 }
 

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,15 +40,15 @@ func newScreen(out io.Writer, width func() int) *screen {
 	return &screen{out: out, width: width, begun: time.Now()}
 }
 
-// say prints a line that stays, above the bars.
-func (s *screen) say(format string, args ...any) {
+// sayf prints a line that stays, above the bars.
+func (s *screen) sayf(format string, args ...any) {
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
-	put(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
+	putf(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // draw shows the bars.
@@ -71,7 +72,7 @@ func (s *screen) draw(bars []bar) {
 		b.WriteString(line + "\n")
 	}
 	s.clear()
-	put(s.out, "%s", b.String())
+	putf(s.out, "%s", b.String())
 	s.drawn = len(bars)
 }
 
@@ -79,7 +80,7 @@ func (s *screen) draw(bars []bar) {
 func (s *screen) clear() {
 	if s.drawn > 0 {
 		// ECMA-48: cursor up, erase to the end of the screen.
-		put(s.out, "\x1b[%dA\r\x1b[J", s.drawn)
+		putf(s.out, "\x1b[%dA\r\x1b[J", s.drawn)
 		s.drawn = 0
 	}
 }
@@ -97,7 +98,7 @@ func (s *screen) drawPlain(bars []bar) {
 		return
 	}
 	s.plain, s.last = time.Now(), line
-	put(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), line)
+	putf(s.out, "%5.1f s  %s\n", time.Since(s.begun).Seconds(), line)
 }
 
 // end leaves the bars as they are and goes on below.
@@ -122,13 +123,13 @@ func thousands(n int) string {
 	if n < 0 {
 		return "-" + thousands(-n)
 	}
-	s := fmt.Sprint(n)
+	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
 }
 
-// put writes to what people read. What cannot be written there can be told to
+// putf writes to what people read. What cannot be written there can be told to
 // nobody.
-func put(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+func putf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }

@@ -17,13 +17,13 @@ func TestOnATerminalBarsAreRedrawnInPlaceAndNeverWrap(t *testing.T) {
 	s.draw(bars)
 	require.Equal(t, "  order     █████░░░░░░░░░░░░░░░░░░░ 1,234 / 5,00\n  mail      ████████████████████████ 0 / 0  \n", out.String())
 	out.Reset()
-	s.say("killed %s", "billing-2")
+	s.sayf("killed %s", "billing-2")
 	require.Equal(t, "\x1b[2A\r\x1b[J  0.0 s  killed billing-2\n", out.String())
 	out.Reset()
 	s.draw(bars[1:])
 	s.draw(bars[1:])
 	s.end()
-	s.say("done")
+	s.sayf("done")
 	require.Equal(t, 1, strings.Count(out.String(), "\x1b[1A\r\x1b[J"), "the first and the last have nothing to clear")
 }
 
@@ -41,7 +41,7 @@ func TestElsewhereProgressIsPlainLinesOnceASecond(t *testing.T) {
 
 func TestWithoutAnOutputNothingIsShown(t *testing.T) {
 	s := newScreen(nil, nil)
-	s.say("x")
+	s.sayf("x")
 	s.draw([]bar{{"order", 1, 2, ""}})
 	s.end()
 }

@@ -137,7 +137,7 @@ func (d *desk) run(ctx context.Context, registry *prometheus.Registry, ready fun
 		go func() { served <- srv.Run(stop) }()
 		defer func() {
 			cancel()
-			<-served
+			_ = <-served // it only ends as told to
 		}()
 		if srv.Addr(ctx) == nil {
 			return <-served
@@ -282,7 +282,7 @@ func loadOrder(ctx context.Context, q querier, id string) (*order, error) {
 		paid, parcels, sequence int64
 	)
 	// A worker owns its orders, so that nobody else changes the row meanwhile.
-	_, err := one(ctx, q, `SELECT state, paid, parcels, sequence FROM demo_order WHERE id = $1`, []any{id}, &state, &paid, &parcels, &sequence)
+	err := one(ctx, q, `SELECT state, paid, parcels, sequence FROM demo_order WHERE id = $1`, []any{id}, &state, &paid, &parcels, &sequence)
 	if err != nil {
 		return nil, fmt.Errorf("loading: %w", err)
 	}

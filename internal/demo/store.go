@@ -61,11 +61,7 @@ func openStore(ctx context.Context, c StoreConfig) (store, error) {
 	return openPostgres(ctx, c)
 }
 
-// one scans the only row of query; it reports whether there was one.
-func one(ctx context.Context, q querier, query string, args []any, dest ...any) (found bool, err error) {
-	err = q.each(ctx, query, args, func(scan func(...any) error) error {
-		found = true
-		return scan(dest...)
-	})
-	return found, err
+// one scans the row of query; without one it leaves dest as it is.
+func one(ctx context.Context, q querier, query string, args []any, dest ...any) error {
+	return q.each(ctx, query, args, func(scan func(...any) error) error { return scan(dest...) })
 }

@@ -49,7 +49,7 @@ func openSQLite(ctx context.Context, c StoreConfig) (_ *sqliteStore, err error) 
 		return nil, fmt.Errorf("preparing %s: %w", c.SQLite, err)
 	}
 	var mode int
-	if _, err := one(ctx, s, `PRAGMA synchronous`, nil, &mode); err != nil {
+	if err := one(ctx, s, `PRAGMA synchronous`, nil, &mode); err != nil {
 		return nil, fmt.Errorf("asking %s for its synchronous mode: %w", c.SQLite, err)
 	}
 	if mode != synchronousFull {

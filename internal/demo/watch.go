@@ -81,7 +81,7 @@ func (r *run) watch(ctx context.Context) error {
 			return nil
 		}
 		if time.Since(moved) > stallTimeout {
-			r.screen.say("nothing moved for %s; the audit will say what is missing", stallTimeout)
+			r.screen.sayf("nothing moved for %s; the audit will say what is missing", stallTimeout)
 			r.screen.end()
 			return nil
 		}
@@ -113,12 +113,12 @@ func (r *run) alive() error {
 // look counts in the services' own databases.
 func (r *run) look(ctx context.Context, published bool) (progress, error) {
 	p := progress{effects: map[string]int{}, lag: -1}
-	if _, err := one(ctx, r.stores[shop], `SELECT count(*) FROM demo_journal`, nil, &p.published); err != nil {
+	if err := one(ctx, r.stores[shop], `SELECT count(*) FROM demo_journal`, nil, &p.published); err != nil {
 		return p, fmt.Errorf("counting the journal: %w", err)
 	}
 	for _, s := range []string{billing, shipping} {
 		n := 0
-		if _, err := one(ctx, r.stores[s], `SELECT count(*) FROM demo_effect WHERE service = $1`, []any{s}, &n); err != nil {
+		if err := one(ctx, r.stores[s], `SELECT count(*) FROM demo_effect WHERE service = $1`, []any{s}, &n); err != nil {
 			return p, fmt.Errorf("counting the effects of %s: %w", s, err)
 		}
 		p.effects[s] = n
@@ -137,7 +137,8 @@ func (r *run) look(ctx context.Context, published bool) (progress, error) {
 
 // bars are the lines of the screen.
 func (r *run) bars(p progress) []bar {
-	bars := []bar{{name: shop, done: p.published, total: r.Events, note: "published"}}
+	bars := make([]bar, 0, 1+len(services))
+	bars = append(bars, bar{name: shop, done: p.published, total: r.Events, note: "published"})
 	for _, s := range services {
 		st := r.statsOf(s.name)
 		note := fmt.Sprintf("refused %d", st.Refused)
@@ -189,24 +190,24 @@ func (r *run) breakThings(ctx context.Context, p progress) error {
 	case f.kills == 0 && p.published >= r.Events/5 && p.effects[billing] > 0:
 		r.retire(victim, billing)
 		f.kills, f.killedAt = 1, p.published
-		r.screen.say("killed %s with SIGKILL, in the middle of its work", victim)
+		r.screen.sayf("killed %s with SIGKILL, in the middle of its work", victim)
 	case f.kills == 1 && !f.revived && (p.published >= f.killedAt+r.Events/20 || p.published == r.Events):
 		if err := r.startMember(victim, billing); err != nil {
 			return err
 		}
 		f.revived = true
-		r.screen.say("started %s again", victim)
+		r.screen.sayf("started %s again", victim)
 	case r.broker != nil && f.restarts == 0 && f.revived && p.published >= r.Events/2:
 		addr := *r.broker.addr.Load()
 		if err := r.broker.stop(); err != nil {
 			return err
 		}
-		r.screen.say("stopped the broker")
+		r.screen.sayf("stopped the broker")
 		if err := r.startBroker(ctx, addr); err != nil {
 			return err
 		}
 		f.restarts = 1
-		r.screen.say("started the broker again, on its data")
+		r.screen.sayf("started the broker again, on its data")
 	}
 	return nil
 }
