@@ -328,7 +328,7 @@ func (r *run) startServices(ctx context.Context) error {
 	args := []string{
 		"demo", "service", shop, "--topic", r.topic,
 		"--orders", strconv.Itoa(r.Orders), "--events", strconv.Itoa(r.Events),
-		"--seed", strconv.FormatUint(r.Seed, 10), "--rate", strconv.Itoa(max(200, r.Events/publishSeconds)),
+		"--seed", strconv.FormatUint(r.Seed, 10), "--rate", strconv.Itoa(max(100, r.Events/publishSeconds)),
 	}
 	if r.Kafka != nil {
 		args = append(args, "--without-control-topic")
