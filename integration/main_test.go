@@ -32,11 +32,14 @@ const (
 // orphaned is the exit code of a process whose parent went away.
 const orphaned = 3
 
+// metrics of sarama tick for as long as the process lives.
+var metrics = goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")
+
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
 		os.Exit(play(role, os.Getenv(specEnv)))
 	}
-	testenv.Main(m)
+	testenv.Main(m, metrics)
 }
 
 // play runs a role until it ends or is told to stop by SIGTERM. What it leaves
@@ -52,8 +55,6 @@ func play(role, spec string) int {
 		os.Exit(orphaned)
 	}()
 	before := goleak.IgnoreCurrent()
-	// sarama's metrics tick for as long as the process lives.
-	metrics := goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")
 	if err := act(ctx, role, []byte(spec)); err != nil {
 		log.Error("the process failed", "role", role, "cause", err)
 		return 1

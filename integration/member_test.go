@@ -30,7 +30,8 @@ type member struct {
 	Name     string
 	Group    string
 	Handlers []handlerSpec
-	// Session is how long the group waits for a member that is silent.
+	// Session is how long the group waits for a member that is silent. Zero: 6 s,
+	// so that members hear of a rebalance within a fifth of it.
 	Session time.Duration
 	// SlowRetry is the time between tries of a held event.
 	SlowRetry time.Duration
@@ -157,6 +158,9 @@ func (m *member) subscriber() (message.Subscriber, error) {
 }
 
 func (m *member) subscription() subscriber.Config {
+	if m.Session == 0 {
+		m.Session = 6 * time.Second
+	}
 	c := subscriber.Config{
 		Connection: connection.Config{Brokers: m.Brokers, ClientID: m.Name},
 		Group:      m.Group,

@@ -25,6 +25,7 @@ import (
 type scene struct {
 	t   *testing.T
 	ctx context.Context //nolint:containedctx // ends with the suite's budget, as the scene does
+	begun time.Time
 
 	brokers  []string
 	prefix   string // of the topic: TopicPrefix
@@ -71,7 +72,7 @@ func ledgerOn(t *testing.T, url string) *scene {
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), budget(t), fmt.Errorf("%s is over its budget of %v", t.Name(), budget(t)))
 	t.Cleanup(cancel)
-	s := &scene{t: t, ctx: ctx, postgres: url}
+	s := &scene{t: t, ctx: ctx, begun: time.Now(), postgres: url}
 	migrate(t, ctx, url)
 	pool, err := pgxpool.New(ctx, url)
 	require.NoError(t, err)
@@ -278,6 +279,12 @@ func (s *scene) members(ctx context.Context, group, condition string) ([]string,
 	}
 	slices.Sort(names)
 	return names, rows.Err()
+}
+
+// step notes how far the suite is.
+func (s *scene) step(what string) {
+	s.t.Helper()
+	s.t.Logf("after %.1f s: %s", time.Since(s.begun).Seconds(), what)
 }
 
 // size picks the ordinary size, or the full one of a long run.
