@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -27,7 +26,7 @@ import (
 const handlerPause = 10 * time.Millisecond
 
 var consume10ms = measure{
-	name: "consume-10ms", unit: "events/s", goal: 300,
+	name: "consume-10ms", unit: perSecond, goal: 300,
 	what: "one partition, 1,000 keys, a handler of 10 ms; peer: watermill-kafka's Subscriber under watermill's Router",
 	prepare: func(ctx context.Context, e *env) (sides, error) {
 		return prepareConsume(ctx, e, "consume-10ms", 600_000, func() { time.Sleep(handlerPause) })
@@ -35,7 +34,7 @@ var consume10ms = measure{
 }
 
 var consume0ms = measure{
-	name: "consume-0ms", unit: "events/s", goal: 1.3,
+	name: "consume-0ms", unit: perSecond, goal: 1.3,
 	what: "one partition, 1,000 keys, a handler that only decodes; peer: watermill-kafka's Subscriber under watermill's Router",
 	prepare: func(ctx context.Context, e *env) (sides, error) {
 		return prepareConsume(ctx, e, "consume-0ms", 1_500_000, func() {})
@@ -171,7 +170,7 @@ func prepareSQL(ctx context.Context, e *env) (sides, error) {
 func consumeOurs(ctx context.Context, brokers []string, topic string, limits subscriber.Limits, c *count, d time.Duration,
 	handle func(context.Context, event.Of[placed]) error,
 ) error {
-	quiet := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
+	quiet := slog.New(slog.DiscardHandler)
 	catalog, err := event.NewCatalog(event.CatalogConfig{Source: "/bench"})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@
 // sides move events of the same size, under the same keys, over the same topic.
 //
 //	go run . [-only name,name] [-rounds 3] [-seconds 5] [-out results.json] [-list]
+//	         [-strict] [-side ours|peer] [-cpuprofile file]
 //
 // The broker is a container, or BENCH_KAFKA (comma-separated addresses); the
 // database of consume-sql likewise, or BENCH_POSTGRES (a URL). The exit code is

@@ -19,8 +19,8 @@ type env struct {
 	postgres *testenv.Server
 }
 
-func (e *env) log(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+func (e *env) logf(format string, args ...any) {
+	_, _ = fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 }
 
 func (e *env) brokers() ([]string, error) {
@@ -71,8 +71,9 @@ func (e *env) topic(ctx context.Context, name string, partitions int) (topic str
 		return "", nil, err
 	}
 	topic = testenv.Name("bench-" + name)
-	client := &kafka.Client{Addr: kafka.TCP(brokers...), Transport: &kafka.Transport{}}
-	defer client.Transport.(*kafka.Transport).CloseIdleConnections()
+	transport := &kafka.Transport{}
+	defer transport.CloseIdleConnections()
+	client := &kafka.Client{Addr: kafka.TCP(brokers...), Transport: transport}
 	made, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{
 		{Topic: topic, NumPartitions: partitions, ReplicationFactor: 1},
 	}})

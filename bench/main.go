@@ -26,7 +26,7 @@ var measures = []measure{
 
 func main() {
 	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
@@ -50,7 +50,7 @@ func run() (err error) {
 	}
 	if *list {
 		for _, m := range chosen {
-			fmt.Printf("%-14s %s\n", m.name, m.what)
+			_, _ = fmt.Fprintf(os.Stdout, "%-14s %s\n", m.name, m.what)
 		}
 		return nil
 	}
@@ -113,13 +113,13 @@ func choose(only string) ([]measure, error) {
 
 func table(results []result) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "measure\tours\tpeer\tunit\tratio\tgoal\tholds\t")
+	_, _ = fmt.Fprintln(w, "measure\tours\tpeer\tunit\tratio\tgoal\tholds\t")
 	for _, r := range results {
 		holds := "yes"
 		if !r.Holds {
 			holds = "NO"
 		}
-		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%s\t%.3g\t%.3g\t%s\t\n", r.Measure, r.Ours, r.Peer, r.Unit, r.Ratio, r.Goal, holds)
+		_, _ = fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%s\t%.3g\t%.3g\t%s\t\n", r.Measure, r.Ours, r.Peer, r.Unit, r.Ratio, r.Goal, holds)
 	}
 	_ = w.Flush()
 }

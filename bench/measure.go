@@ -72,7 +72,7 @@ func (m measure) run(ctx context.Context, e *env, side string, rounds int, d tim
 				return result{}, fmt.Errorf("%s, round %d: %w", m.name, i+1, err)
 			}
 		}
-		e.log("%s round %d: ours %.4g, peer %.4g %s", m.name, i+1, one.Ours, one.Peer, m.unit)
+		e.logf("%s round %d: ours %.4g, peer %.4g %s", m.name, i+1, one.Ours, one.Peer, m.unit)
 		r.Rounds = append(r.Rounds, one)
 	}
 	r.Ours = median(r.Rounds, func(x round) float64 { return x.Ours })

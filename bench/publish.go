@@ -21,6 +21,7 @@ import (
 )
 
 const (
+	perSecond         = "events/s"
 	publishPartitions = 6
 	publishKeys       = 1000
 	sliceLength       = 1000
@@ -28,13 +29,13 @@ const (
 )
 
 var publishBatch = measure{
-	name: "publish-batch", unit: "events/s", goal: 20,
+	name: "publish-batch", unit: perSecond, goal: 20,
 	what:    "one caller publishes slices of 1,000 events; peer: watermill-kafka's Publisher, acks=all",
 	prepare: prepareBatch,
 }
 
 var publishMany = measure{
-	name: "publish-many", unit: "events/s", goal: 1.5,
+	name: "publish-many", unit: perSecond, goal: 1.5,
 	what:    "64 callers publish one event each at a time; peer: watermill-kafka's Publisher, acks=all",
 	prepare: prepareMany,
 }

@@ -30,8 +30,10 @@ const (
 	attrTraceParent
 	attrTraceState
 	attrCount
-	attrNone attr = -1
 )
+
+// attrNone is no attribute of Event's own.
+const attrNone attr = -1
 
 // specVersion is the only version of CloudEvents there is for 1.0.x.
 const specVersion = "1.0"

@@ -164,5 +164,6 @@ func (c *Catalog) Event(ctx context.Context, r Raised) (Event, error) {
 // Of is an event with its payload decoded.
 type Of[T any] struct {
 	Event
+
 	Payload T
 }

@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -122,10 +123,7 @@ func TestNumbersAndBooleansAmongExtensionsBecomeText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]string{}
-	for name, v := range e.Headers() {
-		got[name] = v
-	}
+	got := maps.Collect(e.Headers())
 	want := map[string]string{"n": "-5", "b": "true", "f": "false", "esc": "x"}
 	if len(got) != len(want) {
 		t.Errorf("headers %v, want %v", got, want)

@@ -141,11 +141,16 @@ func (d *Draft) validate() error {
 		return err
 	}
 	for _, f := range [...]struct{ name, value string }{
-		{"type", d.Type}, {"source", d.Source},
-		{"aggregate.type", d.Aggregate.Type}, {"aggregate.id", d.Aggregate.ID},
-		{"correlation", d.Correlation}, {"causation", d.Causation},
-		{"subject", d.Subject}, {"dataschema", d.DataSchema},
-		{"tracestate", d.TraceState}, {"contenttype", d.ContentType},
+		{"type", d.Type},
+		{"source", d.Source},
+		{"aggregate.type", d.Aggregate.Type},
+		{"aggregate.id", d.Aggregate.ID},
+		{"correlation", d.Correlation},
+		{"causation", d.Causation},
+		{"subject", d.Subject},
+		{"dataschema", d.DataSchema},
+		{"tracestate", d.TraceState},
+		{"contenttype", d.ContentType},
 	} {
 		if err := checkString(f.name, f.value); err != nil {
 			return err

@@ -28,7 +28,7 @@ type Header struct{ Name, Value string }
 
 // Event is one thing that happened. It is immutable: make one with New, read it
 // by its accessors, and pass it by value.
-type Event struct {
+type Event struct { //nolint:recvcheck // its decoders fill it in by pointer
 	id          uuid.UUID
 	foreignID   string // the CloudEvents id when it is not a UUID
 	typ         string

@@ -2,6 +2,7 @@ package event
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -83,13 +84,7 @@ var errLoneSurrogate = errors.New("has half a surrogate pair: no UTF-8 text can 
 // refuses lone surrogates instead of replacing them.
 func unquote(q []byte) (string, error) {
 	q = q[1 : len(q)-1]
-	plain := true
-	for _, c := range q {
-		if c == '\\' {
-			plain = false
-			break
-		}
-	}
+	plain := !slices.Contains(q, '\\')
 	if plain {
 		return string(q), nil
 	}
@@ -133,7 +128,7 @@ func unquote(q []byte) (string, error) {
 
 func hex4(q []byte) rune {
 	n, _ := strconv.ParseUint(string(q[:4]), 16, 32) // four hex digits, or it were no valid JSON
-	return rune(n)
+	return rune(n)                                   //nolint:gosec // 16 bits
 }
 
 // appendString writes s, valid UTF-8, as a JSON string.

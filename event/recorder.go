@@ -27,7 +27,7 @@ type Recording interface {
 	ClearRecorded()
 }
 
-// Unsequenced, given to Identify, makes a Recorder number nothing.
+// Unsequenced is given to Identify instead of a last sequence: it makes a Recorder number nothing.
 const Unsequenced int64 = -1
 
 // Recorder records what happens to one aggregate. Embed it; its zero value

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"testing"
 	"time"
 
@@ -139,9 +140,7 @@ func checkSDK(t *testing.T, got *sdk.Event, want Event) {
 		"correlationid": want.Correlation(), "causationid": want.Causation(),
 		"traceparent": want.TraceParent(), "tracestate": want.TraceState(),
 	}
-	for name, v := range want.Headers() {
-		extensions[name] = v
-	}
+	maps.Insert(extensions, want.Headers())
 	if len(got.Extensions()) != len(extensions) {
 		t.Errorf("the SDK reads extensions %v, want %v", got.Extensions(), extensions)
 	}

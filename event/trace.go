@@ -1,6 +1,9 @@
 package event
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // traceParentSize is the length of a traceparent of version 00.
 const traceParentSize = 55
@@ -52,10 +55,8 @@ func validTraceState(s string) bool {
 		if !ok || n == most || !validTraceKey(key) || !validTraceValue(value) {
 			return false
 		}
-		for _, k := range keys[:n] {
-			if k == key {
-				return false
-			}
+		if slices.Contains(keys[:n], key) {
+			return false
 		}
 		keys[n] = key
 		n++

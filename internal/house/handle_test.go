@@ -41,6 +41,7 @@ type Order struct {
 }
 
 // README: raise
+
 func (o *Order) Pay(amount int64) {
 	o.paid += amount
 	o.Record(OrderPaid{Amount: amount})
@@ -63,6 +64,7 @@ func pay(ctx context.Context, d *dispatch.Dispatcher, orders Orders, id string) 
 // README end
 
 // README: handle
+
 func bill(ctx context.Context, box inbox.Inbox[*sql.Tx], catalog *event.Catalog, sub message.Subscriber) error {
 	paid := handlers.InTx("book-payment", box, func(ctx context.Context, tx *sql.Tx, e event.Of[OrderPaid]) error {
 		_, err := tx.ExecContext(ctx, `UPDATE invoice SET paid = paid + $1 WHERE order_id = $2`, e.Payload.Amount, e.Aggregate().ID)

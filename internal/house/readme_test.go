@@ -74,7 +74,7 @@ func TestTheREADMENamesOnlyTargetsThatExist(t *testing.T) {
 	makefile := read(t, "Makefile")
 	for _, file := range []string{"README.md", "CONTRIBUTING.md"} {
 		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ([a-z-]+)").FindAllStringSubmatch(read(t, file), -1) {
-			require.Truef(t, strings.Contains(makefile, "\n"+m[1]+":"), "%s shows make %s, which the Makefile does not have", file, m[1])
+			require.Containsf(t, makefile, "\n"+m[1]+":", "%s shows make %s, which the Makefile does not have", file, m[1])
 		}
 	}
 }
