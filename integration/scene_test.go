@@ -23,8 +23,8 @@ import (
 // scene is what one suite works with: a topic, a database with a ledger in it,
 // and processes.
 type scene struct {
-	t   *testing.T
-	ctx context.Context //nolint:containedctx // ends with the suite's budget, as the scene does
+	t     *testing.T
+	ctx   context.Context //nolint:containedctx // ends with the suite's budget, as the scene does
 	begun time.Time
 
 	brokers  []string
