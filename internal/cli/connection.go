@@ -163,8 +163,12 @@ func (k *kafkaFlags) dial(ctx context.Context, cfg connection.Config, more ...kg
 func (k *kafkaFlags) args() []string {
 	args := []string{"--brokers", strings.Join(k.brokers, ",")}
 	for _, f := range []struct{ name, value string }{
-		{"tls-ca", k.tlsCA}, {"tls-cert", k.tlsCert}, {"tls-key", k.tlsKey},
-		{"sasl-mechanism", k.saslMechanism}, {"sasl-username", k.saslUsername}, {"sasl-password-file", k.saslFile},
+		{"tls-ca", k.tlsCA},
+		{"tls-cert", k.tlsCert},
+		{"tls-key", k.tlsKey},
+		{"sasl-mechanism", k.saslMechanism},
+		{"sasl-username", k.saslUsername},
+		{"sasl-password-file", k.saslFile},
 	} {
 		if f.value != "" {
 			args = append(args, "--"+f.name, f.value)

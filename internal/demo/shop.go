@@ -137,7 +137,7 @@ func (d *desk) run(ctx context.Context, registry *prometheus.Registry, ready fun
 		go func() { served <- srv.Run(stop) }()
 		defer func() {
 			cancel()
-			_ = <-served // it only ends as told to
+			<-served //nolint:errcheck // it ends as told to
 		}()
 		if srv.Addr(ctx) == nil {
 			return <-served
