@@ -24,10 +24,11 @@ type answer struct {
 type verdict int
 
 const (
-	acked      verdict = iota
-	again              // may succeed later: send the same batch again
-	refusedAll         // will not succeed, whatever is in the batch
-	refusedOne         // will not succeed because of some record in the batch
+	unanswered verdict = iota
+	acked
+	again      // may succeed later: send the same batch again
+	refusedAll // will not succeed, whatever is in the batch
+	refusedOne // will not succeed because of some record in the batch
 )
 
 // judge reads a broker's answer for one partition.

@@ -5,39 +5,40 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/produce"
-	"github.com/segmentio/kafka-go/protocol/rawproduce"
 )
 
 // partition is the queue of one partition, and the batch on its way from it.
 //
-// At most one goroutine sends, and at most one batch is in flight (I2). It
-// lives while there is work: a lone record is sent at once, and what comes while
-// a request is in flight shares the next one. A batch that fails is sent again
-// before anything behind it.
+// At most one batch is in flight (I2), in a request that may hold batches of
+// other partitions of the same broker. While there is work the partition is
+// busy: it waits for its broker's next request, or is in one, or its batch has
+// failed. Then it goes alone, and sends that batch again before anything behind
+// it.
 type partition struct {
 	pub    *Publisher
 	topic  *topic
 	id     int32
-	leader atomic.Pointer[string] // address; nil while there is none
+	leader atomic.Pointer[broker] // nil while there is none
 
 	wake chan struct{} // a record of the batch was given up
 
 	mu         sync.Mutex
 	head, tail *record // the queue
 	seq        uint64  // of the last record queued
-	busy       bool    // a goroutine sends
+	busy       bool    // a broker or a goroutine sends
 	retired    bool    // takes no more records
 	idle       chan struct{}
 
-	batch    []*record // records taken from the queue, in order
-	inFlight bool      // the batch is with a broker
-	lastErr  error     // why the batch was not acknowledged so far
-	givenUp  map[string]span
-	pruning  bool // the batch holds settled records
+	batch      []*record // records taken from the queue, in order
+	batchBytes int       // their bytes, when they were taken
+	inFlight   bool      // the batch is with a broker
+	lastErr    error     // why the batch was not acknowledged so far
+	givenUp    map[string]span
+	pruning    bool // the batch holds settled records
 }
+
+// keptBatch is the room for a batch that a partition keeps while it is idle.
+const keptBatch = 64
 
 // span is what a failed record holds back: the records of its key that were
 // queued after from, and up to to.
@@ -66,6 +67,7 @@ func (p *partition) add(c *call, first, last *record) bool {
 		p.seq++
 		r.seq = p.seq
 	}
+	start := false
 	if first != nil {
 		if p.tail == nil {
 			p.head = first
@@ -73,13 +75,13 @@ func (p *partition) add(c *call, first, last *record) bool {
 			p.tail.next = first
 		}
 		p.tail = last
-		if !p.busy {
-			p.busy = true
-			p.pub.hold()
-			go p.send()
-		}
+		start = !p.busy
+		p.busy = true
 	}
 	p.mu.Unlock()
+	if start {
+		p.offer()
+	}
 	return true
 }
 
@@ -102,16 +104,77 @@ func (p *partition) withoutBroken(c *call, first *record) (head, tail *record) {
 	return head, tail
 }
 
-// send runs while there is work.
-func (p *partition) send() {
-	defer p.pub.leave()
+// offer has the queue sent: by the leader's next request, or alone when there
+// is no leader. The partition is busy.
+func (p *partition) offer() {
+	if leader := p.leader.Load(); leader != nil {
+		leader.offer(p)
+		return
+	}
+	if p.takeBatch() {
+		p.settle(p.leaderless(), time.Now())
+	}
+}
+
+func (p *partition) leaderless() answer {
+	return answer{verdict: again, stale: true, err: fmt.Errorf("partition %d of topic %q has no leader", p.id, p.topic.name)}
+}
+
+// load takes a batch and marks it as in flight; false when there is nothing to
+// send, and the partition is busy no more.
+func (p *partition) load() bool {
 	for p.takeBatch() {
-		p.deliver()
+		if p.pub.aborted() {
+			p.refuse(nil, ErrClosed, false)
+			continue
+		}
+		if p.begin() {
+			return true
+		}
+	}
+	return false
+}
+
+// settle takes the answer to a request that was begun at started. What was not
+// acknowledged is dealt with apart: the other partitions go on.
+func (p *partition) settle(a answer, started time.Time) {
+	p.end(a)
+	if a.verdict == acked {
+		p.acknowledge()
+		p.next()
+		return
+	}
+	p.pub.hold()
+	go p.alone(a, started)
+}
+
+// next goes on when the batch has its outcome.
+func (p *partition) next() {
+	p.mu.Lock()
+	more := p.head != nil
+	if !more {
+		p.rest()
+	}
+	p.mu.Unlock()
+	if more {
+		p.offer()
+	}
+}
+
+// rest ends the work. p.mu is held.
+func (p *partition) rest() {
+	p.busy = false
+	if cap(p.batch) > keptBatch {
+		p.batch = nil
+	}
+	if p.idle != nil {
+		close(p.idle)
+		p.idle = nil
 	}
 }
 
 // takeBatch moves the next records from the queue to the batch; false when there
-// are none, and the goroutine is to end.
+// are none, and the partition is busy no more.
 func (p *partition) takeBatch() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,58 +196,62 @@ func (p *partition) takeBatch() bool {
 	if p.head == nil {
 		p.tail = nil
 	}
+	p.batchBytes = bytes
 	if len(p.batch) == 0 {
-		p.busy = false
-		p.batch = nil
-		if p.idle != nil {
-			close(p.idle)
-			p.idle = nil
-		}
+		p.rest()
 		return false
 	}
 	return true
 }
 
-// deliver sends the batch until each of its records has an outcome, or went back
-// to the queue.
-func (p *partition) deliver() {
+// alone sends the batch, for which a was the first answer, until each of its
+// records has an outcome or went back to the queue.
+func (p *partition) alone(a answer, started time.Time) {
+	defer p.pub.leave()
 	var pause backoff
-	for {
+	for p.retry(a, started, &pause) {
 		if p.pub.aborted() {
 			p.refuse(nil, ErrClosed, false)
-			return
+			break
 		}
 		if !p.begin() {
-			return
+			break
 		}
-		started := time.Now()
-		a := p.attempt()
+		started = time.Now()
+		a = p.attempt()
 		p.end(a)
-		switch a.verdict {
-		case acked:
-			p.acknowledge()
-			return
-		case refusedAll:
-			p.refuse(nil, a.err, a.doubt)
-			return
-		case refusedOne:
-			p.refuseSome(a)
-			pause = backoff{}
-			continue
-		case again:
-		}
-		p.pub.metrics.retried(a.err)
-		wait := pause.next()
-		p.pub.config.Logger.Debug("produce request failed, it will be sent again",
-			"topic", p.topic.name, "partition", p.id, "in", wait, "err", a.err)
-		if a.stale {
-			if err := p.topic.refresh(started); err != nil {
-				p.refuse(nil, err, false)
-				return
-			}
-		}
-		p.wait(wait)
 	}
+	p.next()
+}
+
+// retry deals with an answer, and waits where that may help. It says whether
+// the batch is to be sent again.
+func (p *partition) retry(a answer, started time.Time, pause *backoff) bool {
+	switch a.verdict {
+	case acked:
+		p.acknowledge()
+		return false
+	case refusedAll:
+		p.refuse(nil, a.err, a.doubt)
+		return false
+	case refusedOne:
+		p.refuseSome(a)
+		*pause = backoff{}
+		return true
+	case again, unanswered:
+	}
+	p.pub.metrics.retried(a.err)
+	wait := pause.next()
+	p.pub.config.Logger.Debug("produce request failed, it will be sent again",
+		"topic", p.topic.name, "partition", p.id, "in", wait, "err", a.err)
+	if a.stale {
+		if err := p.topic.refresh(started); err != nil {
+			p.refuse(nil, err, false)
+			return false
+		}
+	}
+	p.wait(wait)
+	return true
 }
 
 // begin marks the batch as in flight, without the records that were given up;
@@ -209,41 +276,16 @@ func (p *partition) end(a answer) {
 	}
 }
 
-// attempt sends the batch once.
+// attempt sends the batch once, in a request of its own.
 func (p *partition) attempt() answer {
 	leader := p.leader.Load()
 	if leader == nil {
-		return answer{verdict: again, stale: true, err: fmt.Errorf("partition %d of topic %q has no leader", p.id, p.topic.name)}
+		return p.leaderless()
 	}
-	buffer := p.pub.buffers.Get().(*requestBuffer) //nolint:forcetypeassert // the pool holds nothing else
-	defer p.pub.buffers.Put(buffer)
-	started := time.Now()
-	data, err := appendBatch(buffer.data[:0], p.batch, started, p.pub.codec)
-	if err != nil {
-		return answer{verdict: refusedAll, err: fmt.Errorf("compress by %s: %w", p.pub.config.Compression, err)}
-	}
-	buffer.data = data
-	buffer.reader.Reset(data)
-	m, err := p.pub.wire.roundTrip(p.pub.always, *leader, &rawproduce.Request{
-		Acks:    -1, // every in-sync replica
-		Timeout: int32(p.pub.config.RequestTimeout.Milliseconds() * 4 / 5),
-		Topics: []rawproduce.RequestTopic{{
-			Topic: p.topic.name,
-			Partitions: []rawproduce.RequestPartition{{
-				Partition: p.id,
-				RecordSet: protocol.RawRecordSet{Reader: &buffer.reader},
-			}},
-		}},
-	})
-	p.pub.metrics.requested(time.Since(started), len(p.batch), len(data))
-	if err != nil {
-		return judgeError(err)
-	}
-	res, _ := m.(*produce.Response)
-	if len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1 {
-		return answer{verdict: again, doubt: true, err: fmt.Errorf("broker %s answered for %d topics, asked for one", *leader, len(res.Topics))}
-	}
-	return judge(&res.Topics[0].Partitions[0])
+	r := newRequest(p.pub)
+	r.add(p)
+	r.send(leader.address)
+	return r.answers[0]
 }
 
 // wait sleeps for d, or until nobody waits for the batch any more.

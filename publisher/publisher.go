@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +26,9 @@ type Publisher struct {
 	topicsMu sync.RWMutex
 	topics   map[string]*topic
 
+	brokersMu sync.Mutex
+	brokers   map[string]*broker // by address
+
 	always context.Context //nolint:containedctx // ends when Close gives up on what is in flight
 	cancel context.CancelFunc
 	abort  <-chan struct{} // always.Done()
@@ -35,11 +37,6 @@ type Publisher struct {
 	active int // calls and sending goroutines
 	closed bool
 	idle   chan struct{} // closed when closed and none is active
-}
-
-type requestBuffer struct {
-	data   []byte
-	reader bytes.Reader
 }
 
 // New makes a Publisher. It does not connect: that is done when there is an
@@ -64,6 +61,7 @@ func New(config Config) (*Publisher, error) {
 		budget:  budget{maxEvents: config.MaxBufferedEvents, maxBytes: config.MaxBufferedBytes},
 		buffers: sync.Pool{New: func() any { return new(requestBuffer) }},
 		topics:  make(map[string]*topic),
+		brokers: make(map[string]*broker),
 		idle:    make(chan struct{}),
 	}
 	if !config.WithoutControlTopic {

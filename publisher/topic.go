@@ -203,9 +203,15 @@ func (t *topic) learn(ctx context.Context, change bool) error {
 // lead notes the partitions' leaders.
 func (l *layout) lead(res *metadata.Response, described *metadata.ResponseTopic) {
 	for _, d := range described.Partitions {
-		if int(d.PartitionIndex) < len(l.partitions) {
-			l.partitions[d.PartitionIndex].leader.Store(leaderOf(res, d))
+		if int(d.PartitionIndex) >= len(l.partitions) {
+			continue
 		}
+		p := l.partitions[d.PartitionIndex]
+		var leader *broker
+		if address := leaderOf(res, d); address != nil {
+			leader = p.pub.broker(*address)
+		}
+		p.leader.Store(leader)
 	}
 }
 
