@@ -71,13 +71,13 @@ func act(ctx context.Context, role string, spec []byte) error {
 	switch role {
 	case roleMember:
 		var m member
-		if err := json.Unmarshal(spec, &m); err != nil { //nolint:musttag // written and read by this binary
+		if err := json.Unmarshal(spec, &m); err != nil {
 			return fmt.Errorf("read the member's spec: %w", err)
 		}
 		return m.run(ctx)
 	case roleProducer:
 		var p producer
-		if err := json.Unmarshal(spec, &p); err != nil { //nolint:musttag // the same
+		if err := json.Unmarshal(spec, &p); err != nil {
 			return fmt.Errorf("read the producer's spec: %w", err)
 		}
 		return p.run(ctx)

@@ -24,7 +24,7 @@ import (
 // and processes.
 type scene struct {
 	t     *testing.T
-	ctx   context.Context //nolint:containedctx // ends with the suite's budget, as the scene does
+	ctx   context.Context // ends with the suite's budget
 	begun time.Time
 
 	brokers  []string
