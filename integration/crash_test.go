@@ -88,7 +88,7 @@ func TestABrokerKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 	s := newScene(t, stage{brokers: broker.Brokers})
 	hs := every(0, 3*time.Millisecond)
 	s.takes("billing", hs)
-	sh := size(shape{100, 40}, shape{500, 200})
+	sh := size(shape{80, 25}, shape{500, 200})
 	spec := member{Name: "a", Group: "billing", Handlers: hs}
 
 	// While publishing: a call in flight must still return when all is acknowledged.
