@@ -14,7 +14,7 @@ import (
 // I3, I4 and I5 across a crash.
 func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) {
 	s := newScene(t, stage{})
-	events := plan("o", size(shape{80, 40}, shape{500, 200}))
+	events := plan("o", size(shape{80, 40}, shape{500, 100}))
 	s.expect(events)
 	hs := every(0, 3*time.Millisecond)
 	s.takes("billing", hs)
@@ -44,7 +44,7 @@ func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) 
 // its tries, its delays and its key's order survive the moves.
 func TestMembersJoinAndLeaveWhileEveryTwentiethEventFails(t *testing.T) {
 	s := newScene(t, stage{partitions: 6})
-	events := plan("o", size(shape{120, 30}, shape{1000, 200}))
+	events := plan("o", size(shape{120, 30}, shape{600, 100}))
 	s.expect(events)
 	hs := every(0.05, time.Millisecond)
 	s.takes("billing", hs)
@@ -88,7 +88,7 @@ func TestABrokerKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 	s := newScene(t, stage{brokers: broker.Brokers})
 	hs := every(0, 3*time.Millisecond)
 	s.takes("billing", hs)
-	sh := size(shape{80, 25}, shape{500, 200})
+	sh := size(shape{80, 25}, shape{500, 100})
 	spec := member{Name: "a", Group: "billing", Handlers: hs}
 
 	// While publishing: a call in flight must still return when all is acknowledged.
@@ -126,7 +126,7 @@ func TestABrokerKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 func TestADatabaseKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
 	server := testenv.StartPostgres(t, testenv.PostgresOptions{})
 	s := newScene(t, stage{postgres: server.Database(t)})
-	events := plan("o", size(shape{80, 40}, shape{500, 200}))
+	events := plan("o", size(shape{80, 40}, shape{500, 100}))
 	s.expect(events)
 	hs := every(0, 2*time.Millisecond)
 	s.takes("billing", hs)

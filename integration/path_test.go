@@ -63,7 +63,7 @@ func TestAnEventPublishedTwiceHasItsEffectOnce(t *testing.T) {
 // flow: I3 and I5 across rebalances.
 func TestPartitionsMoveBetweenOneThreeAndTwoProcesses(t *testing.T) {
 	s := newScene(t, stage{partitions: 6})
-	events := plan("o", size(shape{120, 30}, shape{1000, 200}))
+	events := plan("o", size(shape{120, 30}, shape{600, 100}))
 	s.expect(events)
 	hs := []handlerSpec{
 		{Name: "open", Type: placed},
