@@ -124,7 +124,7 @@ func prepareSQL(ctx context.Context, e *env) (sides, error) {
 		conns  = 16
 		query  = "SELECT pg_sleep(0.01)"
 	)
-	url, err := e.database()
+	url, err := e.database() //nolint:contextcheck // a container starts within its own limit
 	if err != nil {
 		return sides{}, err
 	}

@@ -81,8 +81,8 @@ func newPair(ctx context.Context, e *env, name string) (*pair, error) {
 	return &pair{topic: topic, brokers: brokers, ours: ours, peer: peer}, nil
 }
 
-func (p *pair) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+func (p *pair) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	_ = p.ours.Close(ctx)
 	_ = p.peer.Close()
@@ -94,7 +94,7 @@ func prepareBatch(ctx context.Context, e *env) (sides, error) {
 		return sides{}, err
 	}
 	return sides{
-		cleanup: p.close,
+		cleanup: func() { p.close(ctx) },
 		ours: func(ctx context.Context, d time.Duration) (float64, error) {
 			return rate(d, 1, func(n int) (int, error) {
 				events := make([]event.Event, sliceLength)
@@ -125,7 +125,7 @@ func prepareMany(ctx context.Context, e *env) (sides, error) {
 		return sides{}, err
 	}
 	return sides{
-		cleanup: p.close,
+		cleanup: func() { p.close(ctx) },
 		ours: func(ctx context.Context, d time.Duration) (float64, error) {
 			return rate(d, callers, func(n int) (int, error) {
 				ev, err := newEvent(n)
@@ -151,7 +151,7 @@ func prepareLone(ctx context.Context, e *env) (sides, error) {
 	transport := &kafka.Transport{}
 	raw := &kafka.Client{Addr: kafka.TCP(p.brokers...), Transport: transport}
 	return sides{
-		cleanup: func() { p.close(); transport.CloseIdleConnections() },
+		cleanup: func() { p.close(ctx); transport.CloseIdleConnections() },
 		ours: func(ctx context.Context, d time.Duration) (float64, error) {
 			return latency(d, func(n int) error {
 				ev, err := newEvent(n)
