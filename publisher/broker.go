@@ -26,7 +26,13 @@ type broker struct {
 
 const (
 	// maxFlying is how many requests may make what comes wait for their answer.
+	// Two, so that broker and callers work at the same time.
 	maxFlying = 2
+	// yields to other goroutines before a request is put together. One is not
+	// enough: an idle processor takes the yielding goroutine right up again. 64
+	// callers make requests of 27 events with one, of 40 with three, and not more
+	// with six (two processors).
+	yields = 3
 	// patience is for how long a request does: a broker answers for all of its
 	// partitions at once, when the slowest has its replicas.
 	patience = 10 * time.Millisecond
@@ -78,8 +84,11 @@ func (b *broker) send() {
 	defer b.pub.leave()
 	for {
 		// Callers that were woken by one answer come back together: whoever can
-		// run now does so first, and is in this request.
-		runtime.Gosched()
+		// run now does so first, and is in this request. It costs a lone one
+		// nothing.
+		for range yields {
+			runtime.Gosched()
+		}
 		r := b.gather()
 		if r == nil {
 			return
