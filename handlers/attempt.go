@@ -1,12 +1,61 @@
 package handlers
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/tidings-bus/tidings/event"
+	"github.com/tidings-bus/tidings/internal/scope"
+)
 
 type attemptKey struct{}
 
 // Attempt returns which attempt at its event a handler's function is in, from
 // 1; 0 outside of a handler. A member that took over a key counts anew.
 func Attempt(ctx context.Context) int {
-	n, _ := ctx.Value(attemptKey{}).(int)
-	return n
+	a, ok := ctx.Value(attemptKey{}).(*attempt)
+	if !ok {
+		return 0
+	}
+	return a.number
+}
+
+// attempt is the context of one try of a handler's function. It ends with the
+// handler's timeout and carries the event as the cause of new ones; neither
+// costs anything before it is asked for.
+type attempt struct {
+	scope.Context
+
+	handler *bound
+	number  int
+	event   event.Event
+
+	once   sync.Once
+	caused context.Context //nolint:containedctx // it is a context
+}
+
+// attempt returns the context of one attempt at c, to be cancelled at its end.
+func (h *bound) attempt(ctx context.Context, c *Call) *attempt {
+	a := &attempt{handler: h, number: c.Attempt, event: c.Event}
+	if d := h.settings.timeout(); d > 0 {
+		a.InitTimeout(ctx, d, a)
+	} else {
+		a.Init(ctx)
+	}
+	return a
+}
+
+// Late implements scope.Later.
+func (a *attempt) Late() error {
+	return fmt.Errorf("handler %q: attempt %d took longer than its timeout of %v: %w", a.handler.name, a.number, a.handler.settings.timeout(), context.DeadlineExceeded)
+}
+
+// Value implements context.Context.
+func (a *attempt) Value(key any) any {
+	if key == (attemptKey{}) {
+		return a
+	}
+	a.once.Do(func() { a.caused = event.WithCause(&a.Context, a.event) })
+	return a.caused.Value(key)
 }

@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -61,16 +60,7 @@ func bind[T any](name string, noFunc bool, s Settings, b Binding) (bound, error)
 	}, nil
 }
 
-// attempt returns the context of one attempt at c.
-func (h *bound) attempt(ctx context.Context, c Call) (context.Context, context.CancelFunc) {
-	ctx = context.WithValue(event.WithCause(ctx, c.Event), attemptKey{}, c.Attempt)
-	if d := h.settings.timeout(); d > 0 {
-		return context.WithTimeoutCause(ctx, d, fmt.Errorf("handler %q: attempt %d took longer than its timeout of %v: %w", h.name, c.Attempt, d, context.DeadlineExceeded))
-	}
-	return context.WithCancel(ctx)
-}
-
-func (h *bound) admission(c Call) inbox.Admission {
+func (h *bound) admission(c *Call) inbox.Admission {
 	agg := c.Event.Aggregate()
 	return inbox.Admission{
 		Handler:       h.owner,
@@ -85,7 +75,7 @@ func (h *bound) admission(c Call) inbox.Admission {
 }
 
 // typed returns c's event with its payload as a T.
-func typed[T any](name string, c Call) (event.Of[T], error) {
+func typed[T any](name string, c *Call) (event.Of[T], error) {
 	payload, ok := c.Payload.(T)
 	if !ok {
 		return event.Of[T]{}, fmt.Errorf("handler %q takes %s, but event %s of type %q was decoded as %T: the type is registered differently than when the handler was bound",

@@ -58,14 +58,14 @@ type boundInTx[Tx, T any] struct {
 
 // Handle implements Bound.
 func (h *boundInTx[Tx, T]) Handle(ctx context.Context, c Call) (inbox.Answer, error) {
-	e, err := typed[T](h.name, c)
+	e, err := typed[T](h.name, &c)
 	if err != nil {
 		return 0, err
 	}
-	return h.box.Apply(ctx, h.admission(c), func(ctx context.Context, tx Tx) error {
-		ctx, cancel := h.attempt(ctx, c)
-		defer cancel()
-		return h.fn(ctx, tx, e)
+	return h.box.Apply(ctx, h.admission(&c), func(ctx context.Context, tx Tx) error {
+		a := h.attempt(ctx, &c)
+		defer a.Cancel()
+		return h.fn(a, tx, e)
 	})
 }
 

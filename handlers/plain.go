@@ -69,13 +69,13 @@ type boundPlain[T any] struct {
 
 // Handle implements Bound.
 func (h *boundPlain[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error) {
-	e, err := typed[T](h.name, c)
+	e, err := typed[T](h.name, &c)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := h.attempt(ctx, c)
-	defer cancel()
-	if err := h.fn(ctx, e); err != nil {
+	a := h.attempt(ctx, &c)
+	defer a.Cancel()
+	if err := h.fn(a, e); err != nil {
 		return 0, err
 	}
 	return inbox.Fresh, nil
@@ -92,7 +92,7 @@ type boundRemembering[T any] struct {
 
 // Handle implements Bound.
 func (h *boundRemembering[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error) {
-	a := h.admission(c)
+	a := h.admission(&c)
 	answer, err := h.box.Look(ctx, a)
 	if err != nil || answer != inbox.Fresh {
 		return answer, err

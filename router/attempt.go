@@ -7,22 +7,19 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers"
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/scope"
 )
 
 // attempt is one try of one handler at one event, and the context it runs in.
 type attempt struct {
-	context.Context //nolint:containedctx // it is the context
+	scope.Context
 
-	sub     *subscription
+	message *delivered
 	handler *boundHandler
-	event   event.Event
-	place   inbox.Place
 	number  int
 	started time.Time
-	cancel  context.CancelFunc
 
 	prev, next *attempt // in the router's workList
 }
@@ -45,22 +42,22 @@ func Logger(ctx context.Context) *slog.Logger {
 	if !ok {
 		return slog.Default()
 	}
-	return a.sub.router.log.With(a.attrs()...)
+	return a.message.sub.router.log.With(a.attrs()...)
 }
 
 func (a *attempt) attrs() []any {
-	attrs := append(placeAttrs(a.place), eventAttrs(a.event)...)
+	attrs := append(placeAttrs(a.message.place), eventAttrs(a.message.event)...)
 	return append(attrs, slog.String("handler", a.handler.name), slog.Int("attempt", a.number))
 }
 
 // try runs handler i once and deals with what it says. It reports whether the
 // handler has finished with the message.
 func (m *delivered) try(rt *route, i int, h *boundHandler, payload any) bool {
-	a := &attempt{sub: m.sub, handler: h, event: m.event, place: m.place, number: 1}
+	a := &attempt{message: m, handler: h, number: 1}
 	if m.progress != nil {
 		a.number += m.state(rt, i).tries
 	}
-	answer, canceled, err := a.run(m.ctx, payload)
+	answer, canceled, err := a.run(payload)
 	switch {
 	case err == nil && answer == inbox.Fresh:
 		h.met.applied.Inc()
@@ -85,21 +82,22 @@ func (m *delivered) try(rt *route, i int, h *boundHandler, payload any) bool {
 
 // run calls the handler. Canceled reports that its context ended from outside;
 // the handler sees to its timeout itself.
-func (a *attempt) run(ctx context.Context, payload any) (answer inbox.Answer, canceled bool, err error) {
-	a.Context, a.cancel = context.WithCancel(ctx)
+func (a *attempt) run(payload any) (answer inbox.Answer, canceled bool, err error) {
+	m := a.message
+	a.Init(m.ctx)
 	a.started = time.Now()
-	work := &a.sub.router.work
+	work := &m.sub.router.work
 	work.add(a)
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 		canceled = a.Err() != nil
-		a.cancel()
+		a.Cancel()
 		work.remove(a)
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
 	}()
-	answer, err = a.handler.Handle(a, handlers.Call{Event: a.event, Payload: payload, Place: a.place, Attempt: a.number}) //nolint:contextcheck // a is derived from ctx
+	answer, err = a.handler.Handle(a, handlers.Call{Event: m.event, Payload: payload, Place: m.place, Attempt: a.number})
 	return answer, false, err
 }
 

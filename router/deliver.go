@@ -51,24 +51,41 @@ func (s *subscription) handle(msg *message.Message) error {
 	return err
 }
 
-// handleLane handles a message whose subscriber can put it aside.
+// handleLane handles a message whose subscriber can put it aside, and those that
+// follow it by its feed.
 func (s *subscription) handleLane(msg *message.Message, d *delivery.Delivery) error {
+	ctx := msg.Context()
+	for s.deliverLane(ctx, d) {
+		if d.Feed == nil || s.router.killed.Load() {
+			return nil
+		}
+		next := d.Feed.Next(msg.Context())
+		if next == nil {
+			return nil
+		}
+		ctx, d = next, next.Delivery()
+	}
+	return errUnfinished
+}
+
+// deliverLane is one attempt at d. It reports whether the message is finished.
+func (s *subscription) deliverLane(ctx context.Context, d *delivery.Delivery) bool {
 	m := delivered{
 		sub:    s,
-		ctx:    msg.Context(),
+		ctx:    ctx,
 		record: d.Record,
 		place:  inbox.Place{Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Key: d.Record.Key},
 	}
 	m.progress, _ = d.State.(*progress)
 	if m.deliver() {
 		d.State = nil
-		return nil
+		return true
 	}
 	if m.progress != nil {
 		d.State = m.progress
 		d.RetryIn = max(time.Until(m.due()), leastDelay)
 	}
-	return errUnfinished
+	return false
 }
 
 // deliver runs every handler that has not finished and whose time has come. It

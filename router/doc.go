@@ -23,7 +23,11 @@
 //     closed.
 //
 // The order of one key, and how many messages run side by side, come from the
-// subscriber: the router adds no goroutine and no queue of its own.
+// subscriber: the router adds no goroutine and no queue of its own. With package
+// subscriber's, the goroutine in which watermill's router handled a message goes
+// on with others that are ready, a few dozen at most, before it returns: the way
+// through watermill costs more than most handlers. A subscriber that is wrapped
+// in another one, such as a decorator, sends each message through watermill.
 //
 // # Subscribers without lanes
 //

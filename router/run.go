@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-
-	"github.com/tidings-bus/tidings/internal/delivery"
 )
 
 // Run binds the handlers, checks their inboxes, subscribes, and brings messages
@@ -56,7 +54,7 @@ func (r *Router) Run(ctx context.Context) error {
 func (r *Router) route(ctx context.Context) error {
 	// Subscriptions end when the router says so: a subscriber may cancel its
 	// messages' contexts with the one it was given.
-	subscribed, unsubscribe := context.WithCancel(delivery.WithoutMetadata(context.WithoutCancel(ctx)))
+	subscribed, unsubscribe := context.WithCancel(context.WithoutCancel(ctx))
 	defer unsubscribe()
 	if err := r.open(ctx, subscribed, unsubscribe); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-bus/tidings/handlers"
+	"github.com/tidings-bus/tidings/internal/delivery"
 )
 
 // Subscription is a topic, where its messages come from, and who handles them.
@@ -122,6 +123,10 @@ func (s *subscription) bind(ctx context.Context) error {
 // open asks the subscriber for the messages. They end some time after ctx does:
 // when the subscriber has drained, committed and left.
 func (s *subscription) open(ctx context.Context) error {
+	ctx = delivery.WithoutMetadata(ctx)
+	if delivery.Feeds(s.Subscriber) {
+		ctx = delivery.WithFeed(ctx)
+	}
 	messages, err := s.Subscriber.Subscribe(ctx, s.topic)
 	if err != nil {
 		return fmt.Errorf("router: subscribing to %q for group %q: %w", s.topic, s.router.cfg.Group, err)

@@ -23,7 +23,7 @@ func (w *workList) add(a *attempt) {
 	killed := w.killed
 	w.mu.Unlock()
 	if killed {
-		a.cancel()
+		a.Cancel()
 	}
 }
 
@@ -47,7 +47,7 @@ func (w *workList) kill() {
 	defer w.mu.Unlock()
 	w.killed = true
 	for a := w.first; a != nil; a = a.next {
-		a.cancel()
+		a.Cancel()
 	}
 }
 
@@ -62,8 +62,8 @@ func (w *workList) stuck() []Stuck {
 		running := now.Sub(a.started)
 		if w.killed || overdue(running, a.handler.Timeout()) {
 			stuck = append(stuck, Stuck{
-				Handler: a.handler.name, Topic: a.place.Topic, Partition: a.place.Partition, Offset: a.place.Offset,
-				EventID: a.event.ID(), EventType: a.event.Type(), Running: running,
+				Handler: a.handler.name, Topic: a.message.place.Topic, Partition: a.message.place.Partition, Offset: a.message.place.Offset,
+				EventID: a.message.event.ID(), EventType: a.message.event.Type(), Running: running,
 			})
 		}
 	}

@@ -1,6 +1,8 @@
 package subscriber
 
 import (
+	"context"
+	"sync"
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -11,18 +13,14 @@ import (
 )
 
 // deliver is one attempt at one message: it offers it to the reader of the
-// channel and waits for its ack or nack.
+// channel and waits for its ack or nack. A reader that takes from the feed makes
+// more of it: the outcome is that of the last message.
 func (s *subscription) deliver(it *lanes.Item[record]) lanes.Outcome {
-	r := &it.Value
-	if r.delivery == nil {
-		r.delivery = newDelivery(r.kafka)
-	}
-	d := r.delivery
-	d.Attempt, d.RetryIn = it.Attempt(), 0
-	m := s.config.Unmarshal(d.Record)
-	ctx := delivery.Start(s.values, d)
-	defer ctx.Cancel()
-	m.SetContext(ctx)
+	h := &handout{subscription: s, item: it, left: feedMost}
+	first := h.begin(s.values)
+	m := s.config.Unmarshal(first.Delivery().Record)
+	m.SetContext(first)
+	defer h.cancel()
 
 	select {
 	case s.out <- m:
@@ -33,21 +31,90 @@ func (s *subscription) deliver(it *lanes.Item[record]) lanes.Outcome {
 
 	select {
 	case <-m.Acked():
-		s.metrics.acked.Inc()
-		return lanes.Finished()
+		return s.acked()
 	case <-m.Nacked():
-		return s.nacked(d)
+		return s.nacked(h.delivery())
 	case <-it.Canceled():
 	}
-	ctx.Cancel()
+	h.cancel()
 	select {
 	case <-m.Acked(): // it was done all the same
-		return lanes.Finished()
+		return s.acked()
 	case <-m.Nacked():
-		return s.nacked(d)
+		return s.nacked(h.delivery())
 	case <-it.Gone():
 		return lanes.Withdrawn()
 	}
+}
+
+// feedMost is how many messages may follow one by its feed: the way through
+// watermill is then a small part of each, and the others that wait for a reader
+// get their turn soon.
+const feedMost = 31
+
+// handout is a watermill message that was handed out, and those that followed it
+// by its feed.
+type handout struct {
+	*subscription
+
+	mu       sync.Mutex
+	item     *lanes.Item[record]
+	attempt  *delivery.Context
+	left     int // messages that may follow
+	canceled bool
+}
+
+// begin starts the attempt at the item.
+func (h *handout) begin(values context.Context) *delivery.Context {
+	r := &h.item.Value
+	if r.delivery == nil {
+		r.delivery = newDelivery(r.kafka)
+	}
+	d := r.delivery
+	d.Attempt, d.RetryIn, d.Feed = h.item.Attempt(), 0, nil
+	if h.feeds {
+		d.Feed = h
+	}
+	h.attempt = delivery.Start(values, d)
+	return h.attempt
+}
+
+// Next implements delivery.Feed.
+func (h *handout) Next(values context.Context) *delivery.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.left == 0 || h.canceled {
+		return nil
+	}
+	next := h.item.Next()
+	if next == nil {
+		return nil
+	}
+	h.acked()
+	h.attempt.Cancel()
+	h.left--
+	h.item = next
+	return h.begin(values)
+}
+
+// cancel ends the attempt that runs; none follows.
+func (h *handout) cancel() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.canceled = true
+	h.attempt.Cancel()
+}
+
+// delivery is that of the last message.
+func (h *handout) delivery() *delivery.Delivery {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.attempt.Delivery()
+}
+
+func (s *subscription) acked() lanes.Outcome {
+	s.metrics.acked.Inc()
+	return lanes.Finished()
 }
 
 func (s *subscription) nacked(d *delivery.Delivery) lanes.Outcome {

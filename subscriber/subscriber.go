@@ -7,11 +7,15 @@ import (
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/tidings-bus/tidings/internal/delivery"
 )
 
 // Subscriber is a watermill message.Subscriber that reads as a member of one
 // consumer group. All methods may be called from any goroutine.
 type Subscriber struct {
+	feeder
+
 	config  Config
 	metrics *meters
 
@@ -22,6 +26,8 @@ type Subscriber struct {
 	stop          context.Context //nolint:containedctx // ends those calls on Close
 	stopStarting  context.CancelFunc
 }
+
+type feeder = delivery.Feeder
 
 var (
 	_ message.Subscriber           = (*Subscriber)(nil)

@@ -24,6 +24,7 @@ type subscription struct {
 	metrics *meters
 	health  health
 	values  context.Context //nolint:containedctx // what the messages' contexts derive from
+	feeds   bool            // the reader takes messages from a feed, too
 
 	client *kgo.Client
 	lanes  *lanes.Set[record]
@@ -82,6 +83,7 @@ func newSubscription(ctx context.Context, config Config, m *meters, topic string
 		log:        config.Logger.With("topic", topic, "group", config.Group),
 		metrics:    m.of(config.Group, topic),
 		values:     context.WithoutCancel(ctx),
+		feeds:      delivery.IsWithFeed(ctx),
 		out:        make(chan *message.Message),
 		halted:     make(chan struct{}),
 		done:       make(chan struct{}),

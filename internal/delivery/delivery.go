@@ -30,6 +30,21 @@ type Delivery struct {
 
 	// State is the router's, kept between attempts: which handlers have finished.
 	State any
+
+	// Feed, unless nil, has more messages for the one who has finished this.
+	Feed Feed
+}
+
+// Feed spares a router that is quick the way through watermill, which takes
+// several goroutines' turns: it goes on with another message in the goroutine in
+// which it finished one.
+type Feed interface {
+	// Next finishes the message, as an ack does, and returns the attempt at
+	// another one that is ready, with the values of the context given. The ack or
+	// nack of the watermill message that began it is then that one's. Nil: there
+	// is none, nothing was finished, and the watermill message is to be acked as
+	// ever. It does not block.
+	Next(values context.Context) *Context
 }
 
 type contextKey struct{}
@@ -44,6 +59,32 @@ func NewContext(ctx context.Context, d *Delivery) context.Context {
 func FromContext(ctx context.Context) *Delivery {
 	d, _ := ctx.Value(contextKey{}).(*Delivery)
 	return d
+}
+
+type feedKey struct{}
+
+// WithFeed marks a context for Subscribe: whoever reads the messages would have
+// a Feed in their deliveries. Only a subscriber that is not wrapped in another
+// may be told: a wrapper would not see the messages of the feed.
+func WithFeed(ctx context.Context) context.Context {
+	return context.WithValue(ctx, feedKey{}, true)
+}
+
+// IsWithFeed tells whether ctx is marked so.
+func IsWithFeed(ctx context.Context) bool {
+	feed, _ := ctx.Value(feedKey{}).(bool)
+	return feed
+}
+
+// Feeder is embedded by subscribers that heed WithFeed.
+type Feeder struct{}
+
+func (Feeder) feeds() {}
+
+// Feeds tells whether sub is such a subscriber, and not something around one.
+func Feeds(sub any) bool {
+	_, ok := sub.(interface{ feeds() })
+	return ok
 }
 
 type leanKey struct{}

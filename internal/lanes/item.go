@@ -10,6 +10,7 @@ type Item[V any] struct {
 	Value V
 
 	partition *Partition[V]
+	slot      *slot[V] // of the worker that has it
 	offset    int64
 	size      int64
 	key       string // "": orders nothing
@@ -56,6 +57,18 @@ func (it *Item[V]) Handed() {
 		it.settle()
 		p.set.mu.Unlock()
 	}
+}
+
+// Next books the message as finished and gives its slot to another one that is
+// ready in its partition, already handed over; what Work returns is then the
+// outcome of that one. Its Canceled and Gone are the same channels. It returns
+// nil, and has booked nothing, when none is ready, when other partitions wait
+// for the slot, and when the partition drains. It never blocks.
+func (it *Item[V]) Next() *Item[V] {
+	s := it.partition.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.follow(it)
 }
 
 // Recall is closed when an offer that nobody has taken yet must be withdrawn.

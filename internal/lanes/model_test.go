@@ -65,7 +65,7 @@ func (m *model) log(format string, args ...any) {
 }
 
 func (m *model) step() {
-	switch m.random(16) {
+	switch m.random(18) {
 	case 0, 1, 2:
 		m.add()
 	case 3, 4, 5, 6:
@@ -89,6 +89,8 @@ func (m *model) step() {
 		if m.random(6) == 0 {
 			m.end()
 		}
+	case 16, 17:
+		m.follow()
 	}
 	synctest.Wait()
 	m.check()
@@ -162,8 +164,13 @@ func (m *model) take() {
 		return
 	}
 	it := m.s.take(p)
-	v := it.Value
-	m.log("take %d/%d", p.id, v.offset)
+	m.log("take %d/%d", p.id, it.offset)
+	m.began(it)
+}
+
+// began checks that it may run now.
+func (m *model) began(it *Item[*modelMessage]) {
+	p, v := it.partition, it.Value
 	m.out = append(m.out, it)
 	mp := m.partition(p)
 	if mp == nil {
@@ -185,6 +192,44 @@ func (m *model) take() {
 	if it.Attempt() != v.attempts {
 		m.fail("attempt %d of message %d called %d", v.attempts, v.offset, it.Attempt())
 	}
+}
+
+// follow goes on in the slot of a message that has been handed over.
+func (m *model) follow() {
+	if len(m.out) == 0 {
+		return
+	}
+	i := m.random(len(m.out))
+	it := m.out[i]
+	v := it.Value
+	if !v.handed {
+		return
+	}
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	waited := false
+	for _, mp := range m.parts {
+		if mp.p != it.partition && mp.p.ready.first != nil && mp.p.running < modelLimits.PartitionRunning && m.s.pick() == nil {
+			waited = waited || mp.p.phase == open || mp.p.phase == draining
+		}
+	}
+	phase := it.partition.phase
+	next := m.s.follow(it)
+	if next == nil {
+		m.log("follow %d/%d: none", it.partition.id, it.offset)
+		return
+	}
+	m.log("follow %d/%d: %d", it.partition.id, it.offset, next.offset)
+	if next.partition != it.partition || phase != open {
+		m.fail("message %d of partition %d in phase %d was followed by %d of partition %d", it.offset, it.partition.id, phase, next.offset, next.partition.id)
+	}
+	if waited {
+		m.fail("partition %d went on in a slot that another one waits for", it.partition.id)
+	}
+	m.out = slices.Delete(m.out, i, i+1)
+	v.running, v.handed, v.finished = false, false, true
+	m.began(next)
+	next.Value.handed, next.Value.started = true, true
 }
 
 // idle checks that nothing is refused that may run.

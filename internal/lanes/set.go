@@ -116,14 +116,19 @@ func (s *Set[V]) Close() {
 	s.workers.Wait()
 }
 
+// slot is a worker's place: the message it has now. Item.Next changes it.
+type slot[V any] struct{ item *Item[V] }
+
 // run is one worker.
 func (s *Set[V]) run() {
-	var it *Item[V]
+	var mine slot[V]
 	var out Outcome
 	for {
-		if it = s.step(it, out); it == nil {
+		it := s.step(mine.item, out)
+		if it == nil {
 			return
 		}
+		mine.item, it.slot = it, &mine
 		out = s.work(it)
 	}
 }
@@ -170,6 +175,37 @@ func (s *Set[V]) book(it *Item[V], out Outcome) {
 	}
 	p.checkIdle()
 	s.review(p)
+}
+
+// follow books it as finished and hands its slot on within its partition; see
+// Item.Next. Nobody needs to be woken: whatever may run besides had a worker on
+// its way before, for the slots in use stay the same.
+func (s *Set[V]) follow(it *Item[V]) *Item[V] {
+	p := it.partition
+	if p.phase != open || p.ready.first == nil && it.behind == nil || s.waited(p) {
+		return nil
+	}
+	it.started = true
+	p.finish(it)
+	next := p.ready.pop()
+	next.state = running
+	next.attempt++
+	next.handed.Store(true)
+	next.recall = p.recall
+	if next.slot = it.slot; next.slot != nil {
+		next.slot.item = next
+	}
+	p.queue()
+	s.review(p)
+	return next
+}
+
+// waited tells whether another partition than p has no slot to go on in.
+func (s *Set[V]) waited(p *Partition[V]) bool {
+	if s.limits.Running-s.running > s.reserved {
+		return false
+	}
+	return s.draining.first != nil || s.feeding.first != nil && (s.feeding.first != p || p.following != nil)
 }
 
 // wake gets one more worker going when there is something it may run.
