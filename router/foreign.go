@@ -2,7 +2,8 @@ package router
 
 import (
 	"context"
-	"hash/maphash"
+	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 	"strconv"
 	"sync"
@@ -33,12 +34,15 @@ func (s *subscription) handleForeign(msg *message.Message) error {
 	})
 	defer stop()
 
-	m := delivered{sub: s, ctx: ctx, record: recordOf(msg), id: idOf(msg)}
+	m := delivered{sub: s, ctx: ctx, record: recordOf(msg)}
 	m.place = inbox.Place{Topic: s.topic, Partition: -1, Offset: -1, Key: m.record.Key}
 	if s.Place != nil {
 		if partition, offset, ok := s.Place(msg.Context()); ok {
 			m.place.Partition, m.place.Offset, m.id = partition, offset, placeID(partition, offset)
 		}
+	}
+	if m.id == "" {
+		m.id = identify(msg, m.record)
 	}
 	remembered := memoryKey{topic: s.topic, id: m.id}
 	m.progress = r.memory.recall(remembered)
@@ -87,15 +91,23 @@ func recordOf(msg *message.Message) event.KafkaRecord {
 	return rec
 }
 
-var payloadSeed = maphash.MakeSeed()
-
-// idOf tells messages apart between redeliveries: by UUID, or by payload when
-// there is none.
-func idOf(msg *message.Message) string {
-	if msg.UUID != "" {
-		return msg.UUID
+// identify tells messages without a place apart between redeliveries: by all of
+// the record. Its id alone would not do: it may be missing, and CloudEvents
+// makes it unique only together with the source.
+func identify(msg *message.Message, rec event.KafkaRecord) string {
+	h := sha256.New()
+	part := func(b []byte) {
+		h.Write(binary.AppendUvarint(nil, uint64(len(b))))
+		h.Write(b)
 	}
-	return "payload-" + strconv.FormatUint(maphash.Bytes(payloadSeed, msg.Payload), 16)
+	part([]byte(msg.UUID))
+	part(rec.Key)
+	for _, header := range rec.Headers {
+		part([]byte(header.Key))
+		part(header.Value)
+	}
+	part(rec.Value)
+	return string(h.Sum(nil))
 }
 
 func placeID(partition int32, offset int64) string {

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"testing"
@@ -91,6 +92,31 @@ func TestWithoutLanesFinishedHandlersAreRememberedAndDelaysWaitedOut(t *testing.
 		require.Len(t, g.logs.lines(slog.LevelError), 1, "held once")
 		require.Empty(t, g.Held())
 		require.Empty(t, g.memory.messages, "finished is forgotten")
+		require.NoError(t, g.end())
+	})
+}
+
+func TestUnfinishedMessagesOfOnePayloadDoNotShareProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		fails := handlers.On("b", func(_ context.Context, e event.Of[placed]) error {
+			if e.Aggregate().ID == "o-1" {
+				return errors.New("no")
+			}
+			j.add("b " + e.Aggregate().ID)
+			return nil
+		}).With(handlers.Settings{Tries: 3, MinBackoff: time.Second, MaxBackoff: time.Second})
+		applies := handlers.On("a", func(_ context.Context, e event.Of[placed]) error {
+			j.add("a " + e.Aggregate().ID)
+			return nil
+		})
+		g, _ := foreignRig(t, Config{}, applies, fails)
+		first := messageOf(record(t, "order.placed", "o-1", 1, placed{}))
+		second := messageOf(record(t, "order.placed", "o-2", 1, placed{}))
+		first.UUID, second.UUID = "1", "1" // of two sources: an id is unique only with its source
+		require.Error(t, g.subs[0].handle(first))
+		require.NoError(t, g.subs[0].handle(second))
+		require.Equal(t, []string{"a o-1", "a o-2", "b o-2"}, j.all())
 		require.NoError(t, g.end())
 	})
 }
