@@ -231,7 +231,7 @@ func TestRaisingWithoutAUnitOfWorkIsAnError(t *testing.T) {
 	require.ErrorIs(t, dispatch.Raise(t.Context(), customer, canceled{}), dispatch.ErrNoUnit)
 	require.ErrorContains(t, dispatch.Collect(t.Context(), newOrder("a", 0)), "call it inside Dispatcher.Do")
 	var ended context.Context
-	require.NoError(t, d.Do(t.Context(), func(ctx context.Context) error { ended = ctx; return nil }))
+	require.NoError(t, d.Do(t.Context(), func(ctx context.Context) error { ended = ctx; return nil })) //nolint:fatcontext // to use it too late
 	require.ErrorIs(t, dispatch.Raise(ended, customer, canceled{}), dispatch.ErrNoUnit)
 	require.ErrorIs(t, dispatch.Collect(ended, newOrder("a", 0)), dispatch.ErrNoUnit)
 }
@@ -282,7 +282,7 @@ type printer struct{}
 
 func (printer) Publish(_ context.Context, events ...event.Event) error {
 	for _, e := range events {
-		fmt.Println(e.Type(), e.Aggregate().ID, string(e.Data()))
+		fmt.Println(e.Type(), e.Aggregate().ID, string(e.Data())) //nolint:forbidigo // the output of the example
 	}
 	return nil
 }

@@ -88,6 +88,7 @@ func describe(code kafka.Error, message string) error {
 		return fmt.Errorf("%w: %w: grant the user the operation on the cluster", ErrNotAuthorized, code)
 	case kafka.InvalidTopic:
 		return fmt.Errorf("%w: %w", ErrInvalid, code)
+	default:
 	}
 	if message != "" {
 		return fmt.Errorf("%w: %s", code, message)

@@ -56,16 +56,16 @@ func appendBatch(dst []byte, records []*record, now time.Time, compression compr
 	b := head[4:]
 	millis := now.UnixMilli()
 	be := binary.BigEndian
-	be.PutUint32(b[12:], ^uint32(0)) // partition leader epoch: the broker's
-	b[16] = 2                        // magic
-	be.PutUint16(b[21:], uint16(compression))
-	be.PutUint32(b[23:], uint32(len(records)-1)) // last offset delta
+	be.PutUint32(b[12:], ^uint32(0))             // partition leader epoch: the broker's
+	b[16] = 2                                    // magic
+	be.PutUint16(b[21:], uint16(compression))    //nolint:gosec // codecs are 0 to 4
+	be.PutUint32(b[23:], uint32(len(records)-1)) //nolint:gosec // last offset delta; MaxBatchEvents is less
 	be.PutUint64(b[27:], uint64(millis))         // base timestamp
 	be.PutUint64(b[35:], uint64(millis))         // max timestamp
 	be.PutUint64(b[43:], ^uint64(0))             // no producer ID
 	be.PutUint16(b[51:], ^uint16(0))
 	be.PutUint32(b[53:], ^uint32(0))
-	be.PutUint32(b[57:], uint32(len(records)))
+	be.PutUint32(b[57:], uint32(len(records))) //nolint:gosec // MaxBatchEvents is less
 	dst = append(dst, head[:]...)
 
 	if compression == compress.None {
@@ -84,9 +84,9 @@ func appendBatch(dst []byte, records []*record, now time.Time, compression compr
 	}
 
 	b = dst[start:]
-	be.PutUint32(b, uint32(len(b)-4))
+	be.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // MaxBatchBytes and MaxBufferedBytes
 	b = b[4:]
-	be.PutUint32(b[8:], uint32(len(b)-12))
+	be.PutUint32(b[8:], uint32(len(b)-12)) //nolint:gosec // as above
 	be.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
 	return dst, nil
 }
@@ -120,7 +120,7 @@ func bytesSize(b []byte) int {
 // varintSize is the size of n >= 0 as a zigzag varint.
 func varintSize(n int) int {
 	size := 1
-	for u := uint64(n) << 1; u >= 0x80; u >>= 7 {
+	for u := uint64(n) << 1; u >= 0x80; u >>= 7 { //nolint:gosec // n >= 0
 		size++
 	}
 	return size

@@ -42,7 +42,7 @@ func producing(c *kfake.Cluster, see func(*kmsg.ProduceRequest) (kmsg.Response, 
 		c.KeepControl()
 		req, _ := r.(*kmsg.ProduceRequest)
 		if req.Topics[0].Topic == ControlTopic {
-			return nil, nil, false
+			return asUsual()
 		}
 		return see(req)
 	})
@@ -74,7 +74,7 @@ func TestPartitionsOfOneBrokerShareARequest(t *testing.T) {
 		requests.Add(1)
 		largest.Store(max(largest.Load(), int64(batches(r))))
 		c.SleepControl(func() { <-gate })
-		return nil, nil, false
+		return asUsual()
 	})
 	// Requests that are slow would be waited for no longer: here they are not.
 	b := p.topic("order").now.Load().partitions[0].leader.Load()
@@ -88,7 +88,7 @@ func TestPartitionsOfOneBrokerShareARequest(t *testing.T) {
 		}
 	}
 	done := make(chan error)
-	go func() { done <- p.Publish(ctx, events...) }()
+	sendBehind(ctx, p, done, events...)
 	eventually(t, "all wait", func() bool {
 		n, inFlight := held(p)
 		return n == len(events) && !inFlight
@@ -124,7 +124,7 @@ func TestAFailingPartitionHoldsUpNoOtherOfItsBroker(t *testing.T) {
 		all = append(all, ev(t, key, "0"))
 	}
 	stuck := make(chan error, 1)
-	go func() { stuck <- p.Publish(ctx, all...) }()
+	sendBehind(ctx, p, stuck, all...)
 	eventually(t, "only the failing one is left", func() bool { return buffered(p) == 1 })
 	for i := range 20 {
 		require.NoError(t, p.Publish(ctx, ev(t, keys[0], text(i)), ev(t, keys[5], text(i))))
@@ -152,11 +152,11 @@ func TestASlowPartitionHoldsUpNoOtherOfItsBroker(t *testing.T) {
 				break
 			}
 		}
-		return nil, nil, false
+		return asUsual()
 	})
 	slow := make(chan error, maxFlying)
 	for i := range maxFlying { // each in a request of its own: all that others wait for
-		go func() { slow <- p.Publish(ctx, ev(t, keys[i], "slow")) }()
+		sendBehind(ctx, p, slow, ev(t, keys[i], "slow"))
 		eventually(t, "it is in flight", func() bool {
 			q := p.topic("order").now.Load().partitions[i]
 			q.mu.Lock()
@@ -237,7 +237,7 @@ func TestARequestTakesInNoMorePartitionsOnceItIsFull(t *testing.T) {
 	var most atomic.Int64
 	producing(c, func(r *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		most.Store(max(most.Load(), int64(batches(r))))
-		return nil, nil, false
+		return asUsual()
 	})
 	var events []event.Event
 	for range 3 {

@@ -69,8 +69,7 @@ func ExamplePublishError() {
 	quote, _ := event.New(draft("quote")) // there is no topic "quote"
 
 	err = p.Publish(ctx, order, quote)
-	var failed *publisher.PublishError
-	if errors.As(err, &failed) {
+	if failed, is := errors.AsType[*publisher.PublishError](err); is {
 		for _, f := range failed.Failed {
 			fmt.Println(f.Index, f.Event.Type(), f.InDoubt, f.Err)
 		}

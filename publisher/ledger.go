@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -83,9 +84,7 @@ func (l *ledger) counts(ctx context.Context) (map[string]int, error) {
 		if err := l.catchUp(ctx); err != nil {
 			return err
 		}
-		for topic, n := range l.read {
-			counts[topic] = n
-		}
+		maps.Copy(counts, l.read)
 		return nil
 	})
 	return counts, err
@@ -241,19 +240,21 @@ func (l *ledger) offset(ctx context.Context, client *kafka.Client, which int64) 
 	if err != nil {
 		return 0, err
 	}
-	for _, p := range res.Topics[ControlTopic] {
-		if errors.Is(p.Error, kafka.TopicAuthorizationFailed) {
-			return 0, fmt.Errorf("%w to read it: %w: %s", ErrNotAuthorized, p.Error, withoutIt)
-		}
-		if p.Error != nil {
-			return 0, p.Error
-		}
-		if which == kafka.FirstOffset {
-			return p.FirstOffset, nil
-		}
-		return p.LastOffset, nil
+	partitions := res.Topics[ControlTopic]
+	if len(partitions) == 0 {
+		return 0, errors.New("the broker gave no offset")
 	}
-	return 0, errors.New("the broker gave no offset")
+	p := partitions[0]
+	if errors.Is(p.Error, kafka.TopicAuthorizationFailed) {
+		return 0, fmt.Errorf("%w to read it: %w: %s", ErrNotAuthorized, p.Error, withoutIt)
+	}
+	if p.Error != nil {
+		return 0, p.Error
+	}
+	if which == kafka.FirstOffset {
+		return p.FirstOffset, nil
+	}
+	return p.LastOffset, nil
 }
 
 // create makes the control topic; another may do so at the same moment.

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
 	"github.com/tidings-bus/tidings/connection"
@@ -129,6 +130,7 @@ func failures(t testing.TB, err error) *PublishError {
 // its work, the connection is closed instead.
 type flaky struct {
 	net.Listener
+
 	lose func() bool
 }
 
@@ -142,6 +144,7 @@ func (f *flaky) Accept() (net.Conn, error) {
 
 type flakyConn struct {
 	net.Conn
+
 	lose func() bool
 }
 
@@ -163,6 +166,16 @@ func losing(on *atomic.Bool, chance func() bool) kfake.Opt {
 		}
 		return &flaky{l, func() bool { return on.Load() && chance() }}, nil
 	})
+}
+
+// sendBehind publishes behind the test's back and tells how it ended.
+func sendBehind(ctx context.Context, p *Publisher, done chan<- error, events ...event.Event) {
+	go func() { done <- p.Publish(ctx, events...) }()
+}
+
+// asUsual lets the broker deal with a request as if nobody had looked at it.
+func asUsual() (kmsg.Response, error, bool) {
+	return nil, nil, false //nolint:nilnil // kfake's way
 }
 
 // together runs n functions at once and waits for them.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,7 +56,7 @@ func TestI2NoLaterEventIsAcknowledgedBeforeAnEarlierOne(t *testing.T) {
 		if roll(40) == 0 {
 			return nil, assert.AnError, true // dropped before it was appended
 		}
-		return nil, nil, false
+		return asUsual()
 	})
 	on.Store(true)
 
@@ -341,7 +342,7 @@ func TestI2HoldsForConcurrentCallersThroughLostAnswers(t *testing.T) {
 		assert.True(t, slices.IsSorted(values))
 		var mine []string
 		for _, v := range valuesOf(records, "shared") {
-			if v[:len(v)-5] == fmt.Sprint(caller) {
+			if v[:len(v)-5] == strconv.Itoa(caller) {
 				mine = append(mine, v)
 			}
 		}

@@ -127,7 +127,7 @@ func (p *partition) refuse(at []int, err error, doubt bool) {
 // withdraw takes c's records back because of cause. Those in the queue are gone
 // and hold back what is behind them; those in the batch may be in flight: they
 // stay in it, and what is behind them waits for the batch's outcome.
-func (p *partition) withdraw(c *call, ctx context.Context) { //nolint:revive // ctx is the cause, not a limit
+func (p *partition) withdraw(c *call, ctx context.Context) {
 	p.mu.Lock()
 	cause := ended(ctx, p.lastErr)
 	for _, r := range p.batch {

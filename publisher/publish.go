@@ -3,16 +3,12 @@ package publisher
 import (
 	"context"
 	"fmt"
-
-	"github.com/segmentio/kafka-go"
+	"slices"
 
 	"github.com/tidings-bus/tidings/event"
 )
 
 const (
-	messageTooLarge    = kafka.MessageSizeTooLarge
-	recordListTooLarge = kafka.RecordListTooLarge
-
 	// A call goes through the buffer in pieces, so that one larger than the
 	// buffer passes too, and so that it holds only one piece encoded outside it.
 	pieceEvents = 1000
@@ -229,11 +225,8 @@ func (s *sending) add(q *partition, first, last *record) bool {
 	if !q.add(s.call, first, last) {
 		return false
 	}
-	for _, t := range s.touched {
-		if t == q {
-			return true
-		}
+	if !slices.Contains(s.touched, q) {
+		s.touched = append(s.touched, q)
 	}
-	s.touched = append(s.touched, q)
 	return true
 }

@@ -115,10 +115,10 @@ func TestCallersShareRequestsWhileOneIsInFlight(t *testing.T) {
 	release := hold(c)
 	seen := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Topic: "one", Count: -1})
 	done := make(chan error, 101)
-	go func() { done <- p.Publish(ctx, ev(t, "o", "lone")) }()
+	sendBehind(ctx, p, done, ev(t, "o", "lone"))
 	eventually(t, "the first is in flight", func() bool { return buffered(p) == 1 })
 	for i := range 100 {
-		go func() { done <- p.Publish(ctx, ev(t, text(i), "x")) }()
+		sendBehind(ctx, p, done, ev(t, text(i), "x"))
 	}
 	eventually(t, "all wait", func() bool { return buffered(p) == 101 })
 	release()
@@ -136,7 +136,7 @@ func hold(c *kfake.Cluster) (release func()) {
 	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		c.SleepControl(func() { <-gate })
-		return nil, nil, false
+		return asUsual()
 	})
 	return func() { close(gate) }
 }
@@ -149,9 +149,7 @@ func TestAFullBufferBlocksUntilTheContextEnds(t *testing.T) {
 	require.NoError(t, p.Publish(within(t, 5*time.Second), ev(t, "a", "first")))
 	release := hold(c)
 	done := make(chan error)
-	go func() {
-		done <- p.Publish(within(t, 10*time.Second), ev(t, "a", "1"), ev(t, "b", "2"), ev(t, "c", "3"))
-	}()
+	sendBehind(within(t, 10*time.Second), p, done, ev(t, "a", "1"), ev(t, "b", "2"), ev(t, "c", "3"))
 	eventually(t, "the buffer is full", func() bool { return buffered(p) == 3 })
 
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
@@ -225,7 +223,7 @@ func TestABrokerRestartIsWaitedFor(t *testing.T) {
 	require.NoError(t, p.Publish(ctx, ev(t, "o", "before")))
 	c.Close()
 	done := make(chan error)
-	go func() { done <- p.Publish(ctx, ev(t, "o", "while away")) }()
+	sendBehind(ctx, p, done, ev(t, "o", "while away"))
 	eventually(t, "it is on its way", func() bool { return buffered(p) == 1 })
 	c = boot()
 	defer c.Close()
@@ -263,7 +261,7 @@ func TestCloseWaitsForWhatWasAccepted(t *testing.T) {
 	require.NoError(t, p.Publish(within(t, 5*time.Second), ev(t, "o", "1")))
 	release := hold(c)
 	published, closed := make(chan error, 1), make(chan error, 1)
-	go func() { published <- p.Publish(t.Context(), ev(t, "o", "2")) }()
+	sendBehind(t.Context(), p, published, ev(t, "o", "2"))
 	eventually(t, "it is in flight", func() bool { return buffered(p) == 1 })
 	go func() { closed <- p.Close(within(t, 10*time.Second)) }()
 	eventually(t, "new events are refused", func() bool { return p.Ping(t.Context()) != nil })
@@ -288,9 +286,9 @@ func TestCloseGivesUpWhenItsContextEnds(t *testing.T) {
 	release := hold(c)
 	defer release()
 	published, queued := make(chan error, 1), make(chan error, 1)
-	go func() { published <- p.Publish(t.Context(), ev(t, "o", "2")) }()
+	sendBehind(t.Context(), p, published, ev(t, "o", "2"))
 	eventually(t, "it is in flight", func() bool { _, is := held(p); return is })
-	go func() { queued <- p.Publish(t.Context(), ev(t, "o", "3")) }()
+	sendBehind(t.Context(), p, queued, ev(t, "o", "3"))
 	eventually(t, "it is queued", func() bool { n, _ := held(p); return n == 2 })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

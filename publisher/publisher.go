@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/compress"
 
 	"github.com/tidings-bus/tidings/event"
@@ -220,5 +221,5 @@ func publishError(failed []failure, total int, at func(int) event.Event) error {
 
 // isTooLarge tells the two codes with which brokers refuse a batch for its size.
 func isTooLarge(err error) bool {
-	return errors.Is(err, messageTooLarge) || errors.Is(err, recordListTooLarge)
+	return errors.Is(err, kafka.MessageSizeTooLarge) || errors.Is(err, kafka.RecordListTooLarge)
 }

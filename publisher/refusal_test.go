@@ -62,7 +62,7 @@ func TestTheRecordThatTheBrokerNamesIsRefusedAlone(t *testing.T) {
 	c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		req := r.(*kmsg.ProduceRequest)
 		if req.Topics[0].Topic != "one" {
-			return nil, nil, false
+			return asUsual()
 		}
 		res := req.ResponseKind().(*kmsg.ProduceResponse)
 		rt := kmsg.NewProduceResponseTopic()
@@ -71,7 +71,7 @@ func TestTheRecordThatTheBrokerNamesIsRefusedAlone(t *testing.T) {
 		rp.ErrorCode = kerr.InvalidRecord.Code
 		bad := kmsg.NewProduceResponseTopicPartitionErrorRecord()
 		bad.RelativeOffset = 1
-		bad.ErrorMessage = kmsg.StringPtr("the schema registry does not know it")
+		bad.ErrorMessage = new("the schema registry does not know it")
 		rp.ErrorRecords = append(rp.ErrorRecords, bad)
 		rt.Partitions = append(rt.Partitions, rp)
 		res.Topics = append(res.Topics, rt)
@@ -122,8 +122,12 @@ func TestWhatCannotBePublishedIsRefusedByName(t *testing.T) {
 	p := start(t, to(c))
 	foreign := func(id, typ string) event.Event {
 		e, err := event.FromKafka(event.KafkaRecord{Value: []byte("{}"), Headers: []event.KafkaHeader{
-			{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte("1")}, {Key: "ce_source", Value: []byte("/x")},
-			{Key: "ce_type", Value: []byte("x.happened")}, {Key: "ce_partitionkey", Value: []byte(id)}, {Key: "ce_aggregatetype", Value: []byte(typ)},
+			{Key: "ce_specversion", Value: []byte("1.0")},
+			{Key: "ce_id", Value: []byte("1")},
+			{Key: "ce_source", Value: []byte("/x")},
+			{Key: "ce_type", Value: []byte("x.happened")},
+			{Key: "ce_partitionkey", Value: []byte(id)},
+			{Key: "ce_aggregatetype", Value: []byte(typ)},
 		}})
 		require.NoError(t, err)
 		return e

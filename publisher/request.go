@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -50,8 +51,8 @@ func (r *request) send(address string) {
 	defer r.pub.buffers.Put(buffer)
 	started := time.Now()
 	body := &rawproduce.Request{
-		Acks:    -1, // every in-sync replica
-		Timeout: int32(r.pub.config.RequestTimeout.Milliseconds() * 4 / 5),
+		Acks:    -1,                                                                        // every in-sync replica
+		Timeout: int32(min(r.pub.config.RequestTimeout.Milliseconds()*4/5, math.MaxInt32)), //nolint:gosec // positive
 		Topics:  r.encode(buffer, started),
 	}
 	if len(body.Topics) == 0 {

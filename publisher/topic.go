@@ -119,7 +119,7 @@ func (t *topic) refresh(since time.Time) error {
 	ctx, cancel := context.WithTimeout(t.pub.always, t.pub.config.RequestTimeout)
 	defer cancel()
 	if t.lock(ctx) != nil {
-		return nil //nolint:nilerr // the next attempt tells
+		return nil // the next attempt tells
 	}
 	defer t.unlock()
 	if l := t.now.Load(); l != nil && l.checked.After(since) {
@@ -218,7 +218,7 @@ func (l *layout) lead(res *metadata.Response, described *metadata.ResponseTopic)
 func (t *topic) partitions(n int) (ps []*partition, indexes []int) {
 	ps, indexes = make([]*partition, n), make([]int, n)
 	for i := range ps {
-		ps[i], indexes[i] = newPartition(t, int32(i)), i //nolint:gosec // Kafka counts partitions in 32 bits
+		ps[i], indexes[i] = newPartition(t, int32(i)), i
 	}
 	return ps, indexes
 }
@@ -301,8 +301,7 @@ func temporary(err error) bool {
 	if fatalConnection(err) || errors.Is(err, ErrClosed) || errors.Is(err, ErrNotAuthorized) || errors.Is(err, ErrInvalid) {
 		return false
 	}
-	var code kafka.Error
-	if errors.As(err, &code) {
+	if code, is := errors.AsType[kafka.Error](err); is {
 		return code.Temporary()
 	}
 	return true

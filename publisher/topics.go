@@ -276,7 +276,7 @@ func (s TopicSpec) config() kafka.TopicConfig {
 
 // onlyExisting says that the only trouble was that another made the topics first.
 func onlyExisting(err error) bool {
-	joined, is := err.(interface{ Unwrap() []error }) //nolint:errorlint // createTopics joins them itself
+	joined, is := err.(interface{ Unwrap() []error }) // createTopics joins them itself
 	if !is {
 		return errors.Is(err, kafka.TopicAlreadyExists)
 	}

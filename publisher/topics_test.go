@@ -157,7 +157,7 @@ func TestAnAcceptedCountWaitsForWhatWasQueuedByTheOldOne(t *testing.T) {
 		if r.(*kmsg.ProduceRequest).Topics[0].Topic == "order" {
 			c.SleepControl(func() { <-release })
 		}
-		return nil, nil, false
+		return asUsual()
 	})
 	// In flight by the old count: the growth is not known yet.
 	old := p.topic("order").now.Load()
@@ -169,7 +169,7 @@ func TestAnAcceptedCountWaitsForWhatWasQueuedByTheOldOne(t *testing.T) {
 	require.True(t, old.choose(p.topic("order"), body.Key, 1).add(cl, r, r))
 	require.NoError(t, topics.Accept(ctx, "order"))
 	done := make(chan error, 1)
-	go func() { done <- p.Publish(ctx, ev(t, key, "2")) }()
+	sendBehind(ctx, p, done, ev(t, key, "2"))
 	eventually(t, "the old layout is retired", func() bool {
 		old.partitions[0].mu.Lock()
 		defer old.partitions[0].mu.Unlock()

@@ -54,6 +54,7 @@ type wire struct {
 // link is one connection.
 type link struct {
 	*protocol.Conn
+
 	address string
 	used    time.Time // when it was last given back
 	expires time.Time // when its SASL session ends; zero: never
@@ -289,7 +290,7 @@ func (w *wire) metadata(ctx context.Context, topics []string) (*metadata.Respons
 	w.mu.Lock()
 	known := append([]string(nil), w.known...)
 	w.mu.Unlock()
-	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] }) //nolint:gosec // an order is no secret
 	seen := make(map[string]bool)
 	var causes []error
 	for _, address := range append(known, w.bootstrap...) {
