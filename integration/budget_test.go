@@ -21,13 +21,17 @@ const longer = 10
 // documented are the budgets, by suite, of the package's documentation: written
 // once, where a reader looks for them.
 var documented = sync.OnceValues(func() (map[string]time.Duration, error) {
-	doc, err := os.ReadFile("doc.go")
+	return budgetsIn("doc.go", `(?m)^//\s+(Test\w+)\s+(\d+) s\b`)
+})
+
+// budgetsIn reads the budgets from the lines of a file: suite, seconds.
+func budgetsIn(file, line string) (map[string]time.Duration, error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	line := regexp.MustCompile(`(?m)^//\s+(Test\w+)\s+(\d+) s\b`)
 	budgets := map[string]time.Duration{}
-	for _, m := range line.FindAllStringSubmatch(string(doc), -1) {
+	for _, m := range regexp.MustCompile(line).FindAllStringSubmatch(string(text), -1) {
 		seconds, err := strconv.Atoi(m[2])
 		if err != nil {
 			return nil, fmt.Errorf("budget of %s: %w", m[1], err)
@@ -35,7 +39,7 @@ var documented = sync.OnceValues(func() (map[string]time.Duration, error) {
 		budgets[m[1]] = time.Duration(seconds) * time.Second
 	}
 	return budgets, nil
-})
+}
 
 // budget is how long the suite may take: a guard against hanging. The start of
 // the containers is not counted.
@@ -77,4 +81,7 @@ func TestEverySuiteHasABudget(t *testing.T) {
 	for name := range budgets {
 		require.True(t, suites[name], "doc.go lists %s, which does not exist", name)
 	}
+	contributing, err := budgetsIn("../CONTRIBUTING.md", "(?m)^\\| `(Test\\w+)` \\| (\\d+) \\|$")
+	require.NoError(t, err)
+	require.Equal(t, budgets, contributing, "CONTRIBUTING.md lists the budgets of doc.go")
 }
