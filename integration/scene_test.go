@@ -263,6 +263,22 @@ func (s *scene) failures(group string) (tries, events int) {
 	return tries, events
 }
 
+// countRetried counts the effects that a later try than the first brought about:
+// of handlers that had begun and were cut off, or failed.
+func (s *scene) countRetried(ctx context.Context, group string) (n int, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT handler_id, attempts FROM tidings.inbox
+		UNION ALL SELECT handler_id, attempts FROM tidings.inbox_other) i
+		JOIN tidings.handler h ON h.id = i.handler_id WHERE h.grp = $1 AND i.attempts > 1`, group).Scan(&n)
+	return n, err
+}
+
+func (s *scene) retried(group string) int {
+	s.t.Helper()
+	n, err := s.countRetried(s.ctx, group)
+	require.NoError(s.t, err)
+	return n
+}
+
 // members lists who has effects of the group.
 func (s *scene) members(ctx context.Context, group, condition string) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `SELECT DISTINCT member FROM effect WHERE grp = $1 AND `+condition, group)
