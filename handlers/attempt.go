@@ -43,6 +43,9 @@ func (h *bound) attempt(ctx context.Context, c *Call) *attempt {
 	} else {
 		a.Init(ctx)
 	}
+	if c.Begun != nil {
+		c.Begun.Begin()
+	}
 	return a
 }
 

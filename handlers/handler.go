@@ -57,4 +57,7 @@ type Call struct {
 	Payload any // the catalog's Go type, by value
 	Place   inbox.Place
 	Attempt int // from 1
+	// Begun, when set, is told when the handler's function begins: waiting for
+	// the key's row and for the database comes before it.
+	Begun interface{ Begin() }
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidings-bus/tidings/handlers"
@@ -20,8 +21,22 @@ type attempt struct {
 	handler *boundHandler
 	number  int
 	started time.Time
+	begun   atomic.Int64 // when the function began, after started; 0: not yet
 
 	prev, next *attempt // in the router's workList
+}
+
+// Begin implements the handlers' Call.Begun.
+func (a *attempt) Begin() { a.begun.Store(max(1, int64(time.Since(a.started)))) }
+
+// working is how long the handler's function has run. What comes before it,
+// such as waiting for the key, does not count.
+func (a *attempt) working(now time.Time) time.Duration {
+	begun := a.begun.Load()
+	if begun == 0 {
+		return 0
+	}
+	return now.Sub(a.started) - time.Duration(begun)
 }
 
 type attemptKey struct{}
@@ -97,7 +112,7 @@ func (a *attempt) run(payload any) (answer inbox.Answer, canceled bool, err erro
 		work.remove(a)
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
 	}()
-	answer, err = a.handler.Handle(a, handlers.Call{Event: m.event, Payload: payload, Place: m.place, Attempt: a.number})
+	answer, err = a.handler.Handle(a, handlers.Call{Event: m.event, Payload: payload, Place: m.place, Attempt: a.number, Begun: a})
 	return answer, false, err
 }
 
@@ -111,6 +126,7 @@ func (m *delivered) failed(st *tryState, a *attempt, answer inbox.Answer, err er
 		var later *handlers.RetryAfterError
 		errors.As(err, &later)
 		st.due = now.Add(later.After)
+		m.stillHeld(st, h.name)
 		m.sub.router.log.Debug("handler asked to be tried later", append(a.attrs(), slog.Time("due", st.due))...)
 		return
 	}
@@ -118,6 +134,7 @@ func (m *delivered) failed(st *tryState, a *attempt, answer inbox.Answer, err er
 		st.waits++
 		delay, _ := h.Delay(st.waits)
 		st.due = now.Add(delay)
+		m.stillHeld(st, h.name)
 	} else {
 		st.tries++
 		delay, spent := h.Delay(st.tries)

@@ -36,6 +36,8 @@ type Config struct {
 
 	// StopTimeout is how long Run, told to stop, lets handlers finish and
 	// subscriptions drain before it cancels the handlers' contexts. Zero: 30 s.
+	// A subscriber's own limit holds as well: package subscriber's is
+	// Timings.Drain, 10 s unless set. For slow handlers raise both.
 	StopTimeout time.Duration
 	// StopGrace is how long handlers have to return after that, before Run
 	// gives them up with a StuckError. Zero: 5 s.

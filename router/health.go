@@ -54,9 +54,9 @@ func (r *Router) subscribersReady(ctx context.Context) []error {
 	return reasons
 }
 
-// Live reports why this process should be restarted: a handler that has run for
-// more than three of its timeouts and a minute ignores its context, and only
-// the end of the process ends it.
+// Live reports why this process should be restarted: a handler whose function
+// has run for more than three of its timeouts and a minute ignores its context,
+// and only the end of the process ends it. Waiting for a key's row is no reason.
 func (r *Router) Live(context.Context) error {
 	if stuck := r.work.stuck(); len(stuck) > 0 {
 		return &StuckError{Handlers: stuck}

@@ -66,6 +66,15 @@ func (h *heldEvents) put(at heldPlace, e *heldEntry) bool {
 	return true
 }
 
+// renew keeps an entry until gone.
+func (h *heldEvents) renew(at heldPlace, gone time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e := h.byPlace[at]; e != nil {
+		e.gone = gone
+	}
+}
+
 func (h *heldEvents) remove(at heldPlace) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -131,6 +140,14 @@ func (m *delivered) hold(st *tryState, handler string, met *handlerMetrics, why 
 	st.held = true
 	met.heldTotal.Inc()
 	r.log.Error("event is held, and what follows it under its key: it is tried again slowly", attrs...)
+}
+
+// stillHeld keeps a held event among the held when its last try did not come to
+// a result.
+func (m *delivered) stillHeld(st *tryState, handler string) {
+	if st.held {
+		m.sub.router.held.renew(m.heldPlace(handler), st.due.Add(goneAfter))
+	}
 }
 
 // holdWhole holds the message for every handler of the subscription.

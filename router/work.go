@@ -60,7 +60,7 @@ func (w *workList) stuck() []Stuck {
 	now := time.Now()
 	for a := w.first; a != nil; a = a.next {
 		running := now.Sub(a.started)
-		if w.killed || overdue(running, a.handler.Timeout()) {
+		if w.killed || overdue(a.working(now), a.handler.Timeout()) {
 			stuck = append(stuck, Stuck{
 				Handler: a.handler.name, Topic: a.message.place.Topic, Partition: a.message.place.Partition, Offset: a.message.place.Offset,
 				EventID: a.message.event.ID(), EventType: a.message.event.Type(), Running: running,
@@ -70,8 +70,8 @@ func (w *workList) stuck() []Stuck {
 	return stuck
 }
 
-// overdue tells a handler that ignores its timeout from one that waits for its
-// key, which its timeout does not count: three timeouts, and a minute.
-func overdue(running, timeout time.Duration) bool {
-	return timeout > 0 && running > 3*timeout+time.Minute
+// overdue tells a handler that ignores its timeout from one that is slow to heed
+// it. Working does not count the wait for its key.
+func overdue(working, timeout time.Duration) bool {
+	return timeout > 0 && working > 3*timeout+time.Minute
 }
