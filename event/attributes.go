@@ -314,7 +314,7 @@ func (e Event) attributeBytes() int {
 		}
 	}
 	each("specversion", len(specVersion))
-	each("id", len(e.CloudEventID()))
+	each("id", max(len(e.foreignID), len(uuidForm)))
 	each("source", len(e.source))
 	each("type", len(e.typ))
 	each("time", len(time.RFC3339Nano))

@@ -25,6 +25,8 @@ const (
 	kafkaContentType = "content-type"
 )
 
+const uuidForm = "00000000-0000-7000-8000-000000000000"
+
 // kafkaNames are the header names, made once.
 var kafkaNames = func() (names [attrCount]string) {
 	for at, name := range attrNames {
@@ -100,9 +102,24 @@ type kafkaWriter struct {
 }
 
 func newKafkaWriter(e Event) *kafkaWriter {
+	const always = 5 // specversion, id, time, sequence, dataversion
+	headers := always + len(e.headers)
+	size := len(specVersion) + len(uuidForm) + len(e.foreignID) + len(time.RFC3339Nano) + sequenceDigits + sequenceDigits
+	for _, text := range [...]string{
+		e.source, e.typ, e.subject, e.dataSchema, e.contentType, e.aggregate.ID, e.aggregate.Type,
+		e.correlation, e.causation, e.traceParent, e.traceState,
+	} {
+		if text != "" {
+			headers++
+			size += len(text)
+		}
+	}
+	for i := range e.headers {
+		size += len(e.headers[i].Value)
+	}
 	return &kafkaWriter{
-		headers: make([]KafkaHeader, 0, int(attrCount)+len(e.headers)),
-		buf:     make([]byte, 0, e.attributeBytes()),
+		headers: make([]KafkaHeader, 0, headers),
+		buf:     make([]byte, 0, size+len(e.aggregate.ID)), // which is the key, too
 	}
 }
 
