@@ -65,7 +65,7 @@ func (h *boundInTx[Tx, T]) Handle(ctx context.Context, c Call) (inbox.Answer, er
 	return h.box.Apply(ctx, h.admission(&c), func(ctx context.Context, tx Tx) error {
 		a := h.attempt(ctx, &c)
 		defer a.Cancel()
-		return h.fn(a, tx, e)
+		return h.fn(a, tx, e) //nolint:contextcheck // a is derived from ctx
 	})
 }
 

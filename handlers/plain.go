@@ -75,7 +75,7 @@ func (h *boundPlain[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error
 	}
 	a := h.attempt(ctx, &c)
 	defer a.Cancel()
-	if err := h.fn(a, e); err != nil {
+	if err := h.fn(a, e); err != nil { //nolint:contextcheck // a is derived from ctx
 		return 0, err
 	}
 	return inbox.Fresh, nil

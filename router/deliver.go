@@ -63,7 +63,7 @@ func (s *subscription) handleLane(msg *message.Message, d *delivery.Delivery) er
 		if next == nil {
 			return nil
 		}
-		ctx, d = next, next.Delivery()
+		ctx, d = next, next.Delivery() //nolint:fatcontext // next derives from the first one
 	}
 	return errUnfinished
 }
@@ -77,7 +77,7 @@ func (s *subscription) deliverLane(ctx context.Context, d *delivery.Delivery) bo
 		place:  inbox.Place{Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Key: d.Record.Key},
 	}
 	m.progress, _ = d.State.(*progress)
-	if m.deliver() {
+	if m.deliver() { //nolint:contextcheck // m carries ctx
 		d.State = nil
 		return true
 	}

@@ -41,8 +41,8 @@ func (s *subscription) revoked(_ context.Context, _ *kgo.Client, all map[string]
 	s.commits.Lock()
 	defer s.commits.Unlock()
 	parts := s.take(ids)
-	clean := s.drain(parts)
-	s.commit(parts)
+	clean := s.drain(parts) //nolint:contextcheck // what is started must be wound up whatever has ended
+	s.commit(parts)         //nolint:contextcheck // what is started must be wound up whatever has ended
 	for _, p := range parts {
 		p.lanes.Close()
 	}
@@ -66,7 +66,7 @@ func (s *subscription) lost(_ context.Context, _ *kgo.Client, all map[string][]i
 		"partitions", sorted(ids))
 	s.commits.Lock()
 	defer s.commits.Unlock()
-	s.abandon(s.take(ids))
+	s.abandon(s.take(ids)) //nolint:contextcheck // what is started must be wound up whatever has ended
 	s.regulate()
 }
 
@@ -96,7 +96,7 @@ func (s *subscription) take(ids []int32) map[int32]*partition {
 
 func (s *subscription) takeAll() map[int32]*partition {
 	s.mu.Lock()
-	var ids []int32
+	ids := make([]int32, 0, len(s.partitions))
 	for id := range s.partitions {
 		ids = append(ids, id)
 	}
@@ -136,7 +136,7 @@ func (s *subscription) abandon(parts map[int32]*partition) {
 }
 
 func (s *subscription) end(parts map[int32]*lanes.Partition[record]) {
-	var all []*lanes.Partition[record]
+	all := make([]*lanes.Partition[record], 0, len(parts))
 	for _, p := range parts {
 		all = append(all, p)
 	}

@@ -45,7 +45,7 @@ func benchRouter(b *testing.B, c *cluster, sub message.Subscriber, work time.Dur
 	var n atomic.Int64
 	done := make(chan struct{})
 	first := make(chan struct{})
-	router.AddNoPublisherHandler("bench", "orders", sub, func(*message.Message) error {
+	router.AddConsumerHandler("bench", "orders", sub, func(*message.Message) error {
 		if work > 0 {
 			time.Sleep(work)
 		}

@@ -25,7 +25,7 @@ func (s *subscription) keepCommitting(ctx context.Context) {
 			s.mu.Lock()
 			parts := maps.Clone(s.partitions)
 			s.mu.Unlock()
-			s.commit(parts)
+			s.commit(parts) //nolint:contextcheck // a commit on its way is not cut short
 			s.commits.Unlock()
 			s.refreshEnds(ctx)
 			s.observe()

@@ -192,7 +192,7 @@ func (c Config) validate() error {
 		return err
 	}
 	if c.Group == "" {
-		return errors.New(`Group is empty: name the consumer group that shares the work, such as "billing"`)
+		return errors.New(`Group is empty: name the consumer group that shares the work, such as "billing"`) //nolint:staticcheck // Group is a field
 	}
 	if c.StartAt != Oldest && c.StartAt != Newest {
 		return fmt.Errorf("StartAt is %d: use subscriber.Oldest or subscriber.Newest", c.StartAt)

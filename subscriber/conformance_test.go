@@ -2,7 +2,6 @@ package subscriber_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"testing"
@@ -35,7 +34,7 @@ func TestWatermillConformance(t *testing.T) {
 // no limit on tries, a short fixed delay.
 func conformancePair(t *testing.T, conn connection.Config, group string) (message.Publisher, message.Subscriber) {
 	t.Helper()
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	p, err := publisher.New(publisher.Config{Connection: conn, Logger: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close(context.Background())) })

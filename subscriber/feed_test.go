@@ -63,7 +63,7 @@ func TestFeedBringsEveryMessageInTheOrderOfItsKey(t *testing.T) {
 					}
 					require.Error(t, ctx.Err(), "the finished attempt's context goes on")
 					fed.Add(1)
-					ctx = next
+					ctx = next //nolint:fatcontext // it derives from the first one
 				}
 			}
 		})

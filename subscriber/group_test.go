@@ -243,7 +243,7 @@ func TestSuccessorOfAKilledMemberLosesNothing(t *testing.T) {
 	refuse := func(key kmsg.Key, answer func(kmsg.Request) kmsg.Response) {
 		c.ControlKey(key.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			if !mute.Load() {
-				return nil, nil, false
+				return nil, nil, false //nolint:nilnil // kfake: not handled here
 			}
 			c.KeepControl()
 			return answer(req), nil, true

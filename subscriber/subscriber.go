@@ -14,7 +14,7 @@ import (
 // Subscriber is a watermill message.Subscriber that reads as a member of one
 // consumer group. All methods may be called from any goroutine.
 type Subscriber struct {
-	feeder
+	feeder //nolint:unused // delivery.Feeds looks for it
 
 	config  Config
 	metrics *meters
@@ -27,7 +27,7 @@ type Subscriber struct {
 	stopStarting  context.CancelFunc
 }
 
-type feeder = delivery.Feeder
+type feeder = delivery.Feeder //nolint:unused // see Subscriber
 
 var (
 	_ message.Subscriber           = (*Subscriber)(nil)
@@ -87,7 +87,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.stop, cancel)()
+	defer context.AfterFunc(s.stop, cancel)() //nolint:contextcheck // Close ends it, too
 	if err := sub.start(starting); err != nil {
 		s.forget(sub)
 		if s.stop.Err() != nil {
@@ -144,7 +144,7 @@ func (s *Subscriber) Close() error {
 	s.starting.Wait()
 
 	s.mu.Lock()
-	var all []*subscription
+	all := make([]*subscription, 0, len(s.subscriptions))
 	for sub := range s.subscriptions {
 		all = append(all, sub)
 	}

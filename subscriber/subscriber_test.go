@@ -3,7 +3,6 @@ package subscriber_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -30,6 +29,7 @@ func TestMain(m *testing.M) {
 // cluster is an embedded broker with a client to write and look with.
 type cluster struct {
 	*kfake.Cluster
+
 	t      testing.TB
 	client *kgo.Client
 	admin  *kadm.Client
@@ -52,7 +52,7 @@ func (c *cluster) config(group string) subscriber.Config {
 		Group:      group,
 		RetryDelay: func(int) time.Duration { return 20 * time.Millisecond },
 		Timings:    subscriber.Timings{Session: 6 * time.Second, Commit: 50 * time.Millisecond},
-		Logger:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:     slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -129,7 +129,7 @@ func (s *subscription) run(ctx context.Context) {
 	stopPolling()
 	poll.Wait()
 	s.client.AllowRebalance()
-	s.leave()
+	s.leave() //nolint:contextcheck // ctx has ended
 	stopServing()
 	serve.Wait()
 	s.client.Close()
@@ -163,7 +163,7 @@ func (s *subscription) poll(ctx context.Context) {
 			return
 		}
 		fetches.EachError(s.fetchFailed)
-		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		fetches.EachPartition(func(f kgo.FetchTopicPartition) { //nolint:contextcheck // what is started must be wound up whatever has ended
 			entries = s.feed(f, entries[:0])
 			clear(entries)
 		})
@@ -205,8 +205,7 @@ func (s *subscription) feed(f kgo.FetchTopicPartition, entries []lanes.Entry[rec
 // rewound starts a partition anew whose log went back: what it holds now under
 // the old offsets may be other messages.
 func (s *subscription) rewound(id int32, old *lanes.Partition[record], entries []lanes.Entry[record], err error) {
-	var order *lanes.OrderError
-	if errors.As(err, &order) {
+	if order, ok := errors.AsType[*lanes.OrderError](err); ok {
 		from := slices.IndexFunc(entries, func(e lanes.Entry[record]) bool { return e.Offset == order.Offset })
 		entries = entries[from:]
 	}

@@ -26,7 +26,6 @@ type modelPartition struct {
 	log      []*modelMessage
 	drained  chan bool // the result, once drain is called
 	drainMax int64     // highest started when it was called
-	finished map[string]int64
 }
 
 type model struct {
@@ -52,12 +51,12 @@ func newModel(t testing.TB, random func(int) int) *model {
 	return m
 }
 
-func (m *model) fail(format string, args ...any) {
+func (m *model) failf(format string, args ...any) {
 	m.t.Helper()
 	m.t.Fatalf("%s\nafter: %v", fmt.Sprintf(format, args...), m.trace)
 }
 
-func (m *model) log(format string, args ...any) {
+func (m *model) logf(format string, args ...any) {
 	m.trace = append(m.trace, fmt.Sprintf(format, args...))
 	if len(m.trace) > 60 {
 		m.trace = m.trace[1:]
@@ -79,7 +78,7 @@ func (m *model) step() {
 	case 12:
 		m.book(Withdrawn())
 	case 13:
-		m.log("sleep")
+		m.logf("sleep")
 		time.Sleep(time.Duration(m.random(4)+1) * 60 * time.Millisecond)
 	case 14:
 		if m.random(4) == 0 {
@@ -100,7 +99,7 @@ func (m *model) open() {
 	if len(m.parts) >= 4 {
 		return
 	}
-	m.log("open %d", m.nextID)
+	m.logf("open %d", m.nextID)
 	m.parts = append(m.parts, &modelPartition{p: m.s.Open(m.nextID), drainMax: -1})
 	m.nextID++
 }
@@ -141,9 +140,9 @@ func (m *model) add() {
 		entries = append(entries, e)
 		offset++
 	}
-	m.log("add %d+%d", mp.p.ID(), len(entries))
+	m.logf("add %d+%d", mp.p.ID(), len(entries))
 	if err := mp.p.Add(entries...); err != nil {
-		m.fail("Add: %v", err)
+		m.failf("Add: %v", err)
 	}
 }
 
@@ -164,7 +163,7 @@ func (m *model) take() {
 		return
 	}
 	it := m.s.take(p)
-	m.log("take %d/%d", p.id, it.offset)
+	m.logf("take %d/%d", p.id, it.offset)
 	m.began(it)
 }
 
@@ -174,23 +173,23 @@ func (m *model) began(it *Item[*modelMessage]) {
 	m.out = append(m.out, it)
 	mp := m.partition(p)
 	if mp == nil {
-		m.fail("message %d of a closed partition handed out", v.offset)
+		m.failf("message %d of a closed partition handed out", v.offset)
 	}
 	if v.running || v.finished {
-		m.fail("message %d handed out while running=%v finished=%v", v.offset, v.running, v.finished)
+		m.failf("message %d handed out while running=%v finished=%v", v.offset, v.running, v.finished)
 	}
 	for _, o := range mp.log { // I3
 		if o.offset < v.offset && v.key != "" && o.key == v.key && !o.finished {
-			m.fail("message %d handed out before %d of the same key was finished", v.offset, o.offset)
+			m.failf("message %d handed out before %d of the same key was finished", v.offset, o.offset)
 		}
 	}
 	if mp.drained != nil && v.offset > mp.drainMax {
-		m.fail("message %d started in a drain that ends at %d", v.offset, mp.drainMax)
+		m.failf("message %d started in a drain that ends at %d", v.offset, mp.drainMax)
 	}
 	v.running = true
 	v.attempts++
 	if it.Attempt() != v.attempts {
-		m.fail("attempt %d of message %d called %d", v.attempts, v.offset, it.Attempt())
+		m.failf("attempt %d of message %d called %d", v.attempts, v.offset, it.Attempt())
 	}
 }
 
@@ -216,15 +215,15 @@ func (m *model) follow() {
 	phase := it.partition.phase
 	next := m.s.follow(it)
 	if next == nil {
-		m.log("follow %d/%d: none", it.partition.id, it.offset)
+		m.logf("follow %d/%d: none", it.partition.id, it.offset)
 		return
 	}
-	m.log("follow %d/%d: %d", it.partition.id, it.offset, next.offset)
+	m.logf("follow %d/%d: %d", it.partition.id, it.offset, next.offset)
 	if next.partition != it.partition || phase != open {
-		m.fail("message %d of partition %d in phase %d was followed by %d of partition %d", it.offset, it.partition.id, phase, next.offset, next.partition.id)
+		m.failf("message %d of partition %d in phase %d was followed by %d of partition %d", it.offset, it.partition.id, phase, next.offset, next.partition.id)
 	}
 	if waited {
-		m.fail("partition %d went on in a slot that another one waits for", it.partition.id)
+		m.failf("partition %d went on in a slot that another one waits for", it.partition.id)
 	}
 	m.out = slices.Delete(m.out, i, i+1)
 	v.running, v.handed, v.finished = false, false, true
@@ -239,14 +238,14 @@ func (m *model) idle() {
 	}
 	for _, mp := range m.parts {
 		if mp.p.phase == open && mp.p.ready.first != nil && mp.p.running < m.s.reserve {
-			m.fail("partition %d has a ready message and only %d of its %d slots", mp.p.id, mp.p.running, m.s.reserve)
+			m.failf("partition %d has a ready message and only %d of its %d slots", mp.p.id, mp.p.running, m.s.reserve)
 		}
 	}
 	if len(m.out) == 0 {
 		for _, mp := range m.parts {
 			for _, v := range mp.log {
 				if mp.p.phase == open && !v.finished && mp.p.asleep == 0 {
-					m.fail("message %d of partition %d is stuck", v.offset, mp.p.id)
+					m.failf("message %d of partition %d is stuck", v.offset, mp.p.id)
 				}
 			}
 		}
@@ -258,7 +257,7 @@ func (m *model) hand() {
 		return
 	}
 	it := m.out[m.random(len(m.out))]
-	m.log("hand %d/%d", it.partition.id, it.Offset())
+	m.logf("hand %d/%d", it.partition.id, it.Offset())
 	it.Value.handed, it.Value.started = true, true
 	it.Handed()
 }
@@ -274,7 +273,7 @@ func (m *model) book(out Outcome) {
 		return
 	}
 	m.out = slices.Delete(m.out, i, i+1)
-	m.log("book %d/%d %v", it.partition.id, v.offset, out)
+	m.logf("book %d/%d %v", it.partition.id, v.offset, out)
 	v.running, v.handed = false, false
 	switch out.verdict {
 	case finished:
@@ -298,7 +297,7 @@ func (m *model) end() {
 		return
 	}
 	if mp.drained == nil && m.random(4) > 0 {
-		m.log("drain %d", mp.p.id)
+		m.logf("drain %d", mp.p.id)
 		for _, v := range mp.log {
 			// What is out may yet turn out to have started.
 			if v.started || v.running {
@@ -320,11 +319,11 @@ func (m *model) end() {
 		default:
 			mp.p.Cancel()
 			if <-mp.drained && mp.p.running > 0 {
-				m.fail("partition %d drained with %d running", mp.p.id, mp.p.running)
+				m.failf("partition %d drained with %d running", mp.p.id, mp.p.running)
 			}
 		}
 	}
-	m.log("close %d", mp.p.id)
+	m.logf("close %d", mp.p.id)
 	mp.p.Close()
 	m.parts = slices.DeleteFunc(m.parts, func(o *modelPartition) bool { return o == mp })
 }
@@ -334,11 +333,11 @@ func (m *model) afterDrain(mp *modelPartition, clean bool) {
 		return
 	}
 	if mp.p.running > 0 {
-		m.fail("partition %d drained with %d running", mp.p.id, mp.p.running)
+		m.failf("partition %d drained with %d running", mp.p.id, mp.p.running)
 	}
 	for _, v := range mp.log {
 		if v.offset <= mp.p.limit && !v.finished {
-			m.fail("drain of partition %d left %d unfinished below %d", mp.p.id, v.offset, mp.p.limit)
+			m.failf("drain of partition %d left %d unfinished below %d", mp.p.id, v.offset, mp.p.limit)
 		}
 	}
 }
@@ -364,29 +363,29 @@ func (m *model) check() {
 			}
 		}
 		if p.watermark != want { // I5
-			m.fail("watermark of partition %d is %d, want %d", p.id, p.watermark, want)
+			m.failf("watermark of partition %d is %d, want %d", p.id, p.watermark, want)
 		}
 		if p.pending != left || p.running != up {
-			m.fail("partition %d counts %d pending, %d running; want %d, %d", p.id, p.pending, p.running, left, up)
+			m.failf("partition %d counts %d pending, %d running; want %d, %d", p.id, p.pending, p.running, left, up)
 		}
 		if p.running > modelLimits.PartitionRunning || p.pending >= modelLimits.PartitionPending+m.batch ||
 			len(p.log)-p.head >= modelLimits.RunAhead+m.batch || p.bytes >= modelLimits.PartitionBytes+int64(m.batch)*200 { // I8
-			m.fail("partition %d is past its limits: %d running, %d pending, %d held, %d bytes", p.id, p.running, p.pending, len(p.log)-p.head, p.bytes)
+			m.failf("partition %d is past its limits: %d running, %d pending, %d held, %d bytes", p.id, p.running, p.pending, len(p.log)-p.head, p.bytes)
 		}
 		if p.paused && p.phase == open && m.s.low(p) {
-			m.fail("partition %d stays paused with room", p.id)
+			m.failf("partition %d stays paused with room", p.id)
 		}
 		pending, running, asleep, bytes = pending+p.pending, running+p.running, asleep+p.asleep, bytes+p.bytes
 		reserved += max(0, m.s.reserve-p.running)
 	}
 	if m.s.pending != pending || m.s.bytes != bytes || len(m.s.sleepers) != asleep || m.s.reserved != reserved {
-		m.fail("the set counts %d pending, %d bytes, %d asleep, %d reserved; want %d, %d, %d, %d",
+		m.failf("the set counts %d pending, %d bytes, %d asleep, %d reserved; want %d, %d, %d, %d",
 			m.s.pending, m.s.bytes, len(m.s.sleepers), m.s.reserved, pending, bytes, asleep, reserved)
 	}
 	// Three quarters, and the shares of four partitions that came one by one: (1+1/2+1/3+1/4)/4.
 	overshoot := 4 * m.batch
 	if len(m.out) > modelLimits.Running || pending > modelLimits.Pending*128/100+overshoot || bytes > modelLimits.Bytes*128/100+int64(overshoot)*200 {
-		m.fail("past the total limits: %d out, %d pending, %d bytes", len(m.out), pending, bytes)
+		m.failf("past the total limits: %d out, %d pending, %d bytes", len(m.out), pending, bytes)
 	}
 }
 
@@ -407,7 +406,7 @@ func (m *model) finish() {
 	m.check()
 	for _, mp := range m.parts {
 		if mp.p.phase == open && (mp.p.pending != 0 || mp.p.bytes != 0 || len(mp.p.lanes) != 0 || mp.p.keyless != 0 || mp.p.paused) {
-			m.fail("partition %d is not empty at the end: %+v", mp.p.id, m.s.Stats())
+			m.failf("partition %d is not empty at the end: %+v", mp.p.id, m.s.Stats())
 		}
 		if mp.drained != nil {
 			m.afterDrain(mp, <-mp.drained)
@@ -416,6 +415,6 @@ func (m *model) finish() {
 	}
 	m.s.Close()
 	if len(m.s.sleepers) != 0 || m.s.pending != 0 || m.s.bytes != 0 || m.s.running != 0 {
-		m.fail("the set is not empty at the end")
+		m.failf("the set is not empty at the end")
 	}
 }

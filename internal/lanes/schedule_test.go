@@ -16,7 +16,7 @@ func TestRandomSchedulesKeepOrderWatermarkAndBounds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(seed), 7))
 			m := newModel(t, r.IntN)
-			m.log("seed %d", seed)
+			m.logf("seed %d", seed)
 			m.open()
 			for range 600 {
 				m.step()

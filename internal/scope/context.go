@@ -19,7 +19,7 @@ type Context struct {
 	mu       sync.Mutex
 	done     chan struct{} // made when somebody asks
 	err      error
-	cause    context.Context // carries the cause for context.Cause, when it is another than err
+	cause    context.Context //nolint:containedctx // carries the cause for context.Cause, when it is another than err
 	after    []*func()       // see AfterFunc
 	watching bool            // the parent and the deadline end it; otherwise whoever asks sees to them
 	timer    *time.Timer

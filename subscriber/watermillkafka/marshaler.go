@@ -1,10 +1,10 @@
 package watermillkafka
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
@@ -50,7 +50,7 @@ func (Marshaler) Marshal(topic string, m *message.Message) (*sarama.ProducerMess
 			p.Headers = append(p.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 		}
 	}
-	slices.SortFunc(p.Headers, func(a, b sarama.RecordHeader) int { return strings.Compare(string(a.Key), string(b.Key)) })
+	slices.SortFunc(p.Headers, func(a, b sarama.RecordHeader) int { return bytes.Compare(a.Key, b.Key) })
 	if m.Metadata.Get(headerEventID) == "" && m.UUID != "" {
 		p.Headers = append(p.Headers, sarama.RecordHeader{Key: []byte(kafka.UUIDHeaderKey), Value: []byte(m.UUID)})
 	}
