@@ -317,6 +317,52 @@ func TestI2WhatIsBehindAnEventLeftInFlightWaitsForItsOutcome(t *testing.T) {
 	}
 }
 
+// I2: a caller that leaves at the moment of the answer learns of an acknowledged
+// event, or that it is in doubt; never that it is not in the log.
+func TestI2AnAnswerSettlesItsEventsBeforeTheirCallerCanLeave(t *testing.T) {
+	for name, alone := range map[string]bool{"in a shared request": false, "sent again alone": true} {
+		t.Run(name, func(t *testing.T) {
+			c := cluster(t, kfake.SeedTopics(1, "one"))
+			config := to(c)
+			config.TopicFor = func(event.Event) string { return "one" }
+			p := start(t, config)
+			ctx := within(t, 10*time.Second)
+			require.NoError(t, p.Publish(ctx, ev(t, "a", "0")))
+			q := p.topic("one").now.Load().partitions[0]
+			cl := newCall(1)
+			body := recordOf(ev(t, "a", "1"))
+			r := &record{call: cl, key: body.Key, body: appendBody(nil, &body)}
+			require.NoError(t, p.budget.take(ctx, 1, r.size()))
+			q.mu.Lock() // as add does, but that the test sends
+			q.busy = true
+			q.seq++
+			r.seq, q.head, q.tail = q.seq, r, r
+			q.mu.Unlock()
+			require.True(t, q.load())
+			var a answer
+			if alone {
+				a = q.attempt()
+			} else {
+				req := newRequest(p)
+				req.add(q)
+				req.send(q.leader.Load().address)
+				a = req.answers[0]
+			}
+			require.Equal(t, acked, a.verdict)
+			q.end(a)
+			gone, cancel := context.WithCancel(ctx)
+			cancel()
+			q.withdraw(cl, gone)
+			q.next()
+			<-cl.done
+			for _, f := range cl.failed {
+				assert.True(t, f.inDoubt, "it is in the log")
+			}
+			assert.Equal(t, []string{"0", "1"}, valuesOf(log(t, c, "one"), "a"))
+		})
+	}
+}
+
 func TestI2HoldsForConcurrentCallersThroughLostAnswers(t *testing.T) {
 	var on atomic.Bool
 	var n atomic.Int64

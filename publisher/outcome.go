@@ -20,10 +20,9 @@ func (a *amount) add(r *record) {
 	a.bytes += r.size()
 }
 
-// acknowledge settles the whole batch.
+// acknowledge settles the whole batch. p.mu is held.
 func (p *partition) acknowledge() {
 	var freed amount
-	p.mu.Lock()
 	for _, r := range p.batch {
 		freed.add(r)
 	}
@@ -45,7 +44,6 @@ func (p *partition) acknowledge() {
 	of.settleIf(n)
 	clear(p.batch)
 	p.batch = p.batch[:0]
-	p.mu.Unlock()
 }
 
 func (c *call) settleIf(n int) {

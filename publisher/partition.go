@@ -140,7 +140,6 @@ func (p *partition) load() bool {
 func (p *partition) settle(a answer, started time.Time) {
 	p.end(a)
 	if a.verdict == acked {
-		p.acknowledge()
 		p.next()
 		return
 	}
@@ -229,7 +228,6 @@ func (p *partition) alone(a answer, started time.Time) {
 func (p *partition) retry(a answer, started time.Time, pause *backoff) bool {
 	switch a.verdict {
 	case acked:
-		p.acknowledge()
 		return false
 	case refusedAll:
 		p.refuse(nil, a.err, a.doubt)
@@ -264,10 +262,16 @@ func (p *partition) begin() bool {
 	return p.inFlight
 }
 
+// end takes the batch back with its answer. What was acknowledged is settled at
+// once: a caller that leaves in between would take it for never sent.
 func (p *partition) end(a answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inFlight = false
+	if a.verdict == acked {
+		p.acknowledge()
+		return
+	}
 	p.lastErr = a.err
 	if a.doubt {
 		for _, r := range p.batch {
