@@ -18,8 +18,11 @@
 //     ([ControlTopic]). A topic with another count is refused
 //     ([ErrPartitionsChanged]), and that is noticed within
 //     Config.MetadataMaxAge while the publisher runs.
-//   - A lone event waits for nothing; callers that come while a request is in
-//     flight share the next one.
+//   - A lone event waits for nothing. While two requests to a broker are in
+//     flight, what comes for it shares the next one, whatever the partition; it
+//     waits for at most 10 ms, however slow those two are.
+//   - Partitions share requests, not failures: one that is refused, has too few
+//     replicas or lost its answer is dealt with alone, and the others go on.
 //   - Memory is bounded by count and by bytes over the whole publisher; a full
 //     buffer blocks until the context ends.
 //   - What may pass (no leader, no network, too few replicas) is tried again, with

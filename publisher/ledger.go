@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -299,11 +300,26 @@ func createTopics(ctx context.Context, w *wire, topics ...kafka.TopicConfig) err
 		case err == nil:
 		case errors.Is(err, kafka.TopicAuthorizationFailed), errors.Is(err, kafka.ClusterAuthorizationFailed):
 			errs = append(errs, fmt.Errorf("%w to create topic %q: %w", ErrNotAuthorized, t.Topic, err))
+		case errors.Is(err, kafka.InvalidReplicationFactor):
+			errs = append(errs, fmt.Errorf("create topic %q: %w: %s", t.Topic, err, tooManyCopies(t.ReplicationFactor, len(meta.Brokers))))
 		default:
 			errs = append(errs, fmt.Errorf("create topic %q: %w", t.Topic, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tooManyCopies is the way out when a topic was to have more copies than there
+// are brokers; -1 is the brokers' default.
+func tooManyCopies(copies, brokers int) string {
+	there := "1 broker"
+	if brokers != 1 {
+		there = strconv.Itoa(brokers) + " brokers"
+	}
+	if copies < 0 {
+		return fmt.Sprintf("the cluster has %s, the brokers' default asks for more: set a replication of at most %d", there, brokers)
+	}
+	return fmt.Sprintf("the cluster has %s: lower the replication from %d, or set 0 for the brokers' default", there, copies)
 }
 
 // awaitTopic waits until the brokers know a leader for each partition of names.

@@ -51,7 +51,7 @@ func newMetrics(registerer prometheus.Registerer, b *budget) (*metrics, error) {
 		}),
 		batchBytes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "tidings_publisher_batch_bytes",
-			Help:    "Bytes of a produce request's batch, compressed.",
+			Help:    "Bytes of a produce request's batches, compressed.",
 			Buckets: prometheus.ExponentialBuckets(256, 4, 8),
 		}),
 	}

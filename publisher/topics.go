@@ -97,7 +97,7 @@ func (t *Topics) Create(ctx context.Context, specs ...TopicSpec) error {
 	names := make([]string, 0, len(specs))
 	configs := make([]kafka.TopicConfig, 0, len(specs))
 	for _, s := range specs {
-		if err := s.validate(); err != nil {
+		if err := s.Validate(); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -233,7 +233,8 @@ func (t *Topics) partitions(ctx context.Context, names []string) (map[string]int
 	return counts, nil
 }
 
-func (s TopicSpec) validate() error {
+// Validate reports the first field that cannot be used, and what would do.
+func (s TopicSpec) Validate() error {
 	if err := validTopic(s.Name); err != nil {
 		return fmt.Errorf("create topic: %w", err)
 	}
