@@ -225,6 +225,9 @@ func (m *model) follow() {
 	if waited {
 		m.failf("partition %d went on in a slot that another one waits for", it.partition.id)
 	}
+	if !next.handed.Load() || next.slot != it.slot {
+		m.failf("message %d follows without having been handed over", next.offset)
+	}
 	m.out = slices.Delete(m.out, i, i+1)
 	v.running, v.handed, v.finished = false, false, true
 	m.began(next)
