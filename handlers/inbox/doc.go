@@ -12,10 +12,24 @@
 //     before. Parked: earlier events of the key are parked, this one goes behind
 //     them. Late: the ID is unknown, but its sequence is not above the last one
 //     applied of its source and aggregate: disorder, which is never dropped.
-//   - Memory. An ID is remembered for the whole retention after its admission.
-//     An ID older than that is judged by its sequence (at or below the last:
+//   - Memory. An ID is remembered for the whole retention after its admission:
+//     the longest retention that any member asked of the database. An unknown
+//     UUIDv7 older than that is judged by its sequence (at or below the last:
 //     Duplicate), or without a sequence by its offset (at or below the key's
 //     last in that partition: Duplicate).
+//   - IDs that are no UUIDv7 tell no time. They are remembered as long. An
+//     unknown one of a key first seen over a retention ago may have been
+//     forgotten: at or below the key's last offset in that partition (and its
+//     last sequence, if the event has one) it is a Duplicate. Without a key,
+//     nothing judges it after retention: it is Fresh again.
+//   - Offsets judge only where they are known: below 0, a Place has none. An
+//     event applied below the last offset while its ID would still be known
+//     shows that offsets began anew, and the last offset goes back with it. Where
+//     a topic is deleted and made again under its name, give its handlers a new
+//     epoch all the same: its old events, and IDs that are no UUIDv7, would
+//     be judged by the old topic's offsets until such an event has come.
+//   - Size. Keys over 1,000 bytes, and sources, types and IDs over 400, are kept
+//     as their SHA-256.
 //
 // State is separate per (group, handler, epoch). Key rows are kept for ever:
 // one small row for each handler and key.

@@ -14,7 +14,9 @@ var ErrCommitUnknown = errors.New("commit in doubt")
 
 // ErrNotAdmitted is wrapped by an error that came before the effect was tried:
 // the database was away, or ctx ended while another member held the key. It
-// says nothing about the handler and is no attempt of it.
+// says nothing about the handler and is no attempt of it. What the database
+// refuses for the statement's own sake (text that it cannot store, a limit, a
+// right that is missing) does not wrap it, for waiting would not mend that.
 var ErrNotAdmitted = errors.New("not admitted")
 
 // Handler is whose state the inbox keeps: a handler of a group, in one epoch.
@@ -29,7 +31,7 @@ type Handler struct {
 type Place struct {
 	Topic     string
 	Partition int32
-	Offset    int64
+	Offset    int64  // below 0: not known, and Partition neither
 	Key       []byte // raw; null or empty orders nothing
 }
 
@@ -81,7 +83,8 @@ type Inbox[Tx any] interface {
 	// Fresh, and commits. Effect and inbox row commit together or not at all.
 	// The key's row is locked from admission to commit, so effects of one key
 	// are serial across members. It blocks while another member holds the key,
-	// until ctx ends. Errors wrap ErrNotAdmitted when effect was not called,
+	// until ctx ends. Errors before effect is called wrap
+	// ErrNotAdmitted, unless the database refused the event itself. They wrap
 	// ErrCommitUnknown when the reply to COMMIT was lost; effect's own error is
 	// returned as it is, after the rollback. A panic of effect rolls back and
 	// goes on. Effect must not end the transaction itself.

@@ -23,12 +23,14 @@ CREATE TABLE tidings.handler (
 -- stream (source, aggregate type, aggregate ID), so the first stands in the row;
 -- further ones go to key_stream. There are no foreign keys: their checks would
 -- lock the one handler row in every transaction. Room in each page keeps
--- updates on it, without touching the index.
+-- updates on it, without touching the index. A key over 1,000 bytes is kept as
+-- "sha256:" and its digest, which an index has room for.
 CREATE TABLE tidings.key_row (
     handler_id     integer NOT NULL,
     topic          text    NOT NULL,
     key            bytea   NOT NULL,
     parked         integer NOT NULL DEFAULT 0,
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     offsets        jsonb   NOT NULL DEFAULT '{}', -- partition: last applied offset
     source         text,
     aggregate_type text,

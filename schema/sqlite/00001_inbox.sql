@@ -21,11 +21,13 @@ CREATE TABLE tidings_handler (
 
 -- The key row. A key nearly always carries one stream (source, aggregate type,
 -- aggregate ID), so the first stands in the row; further ones go to key_stream.
+-- A key over 1,000 bytes is kept as "sha256:" and its digest.
 CREATE TABLE tidings_key_row (
     handler_id     INTEGER NOT NULL,
     topic          TEXT    NOT NULL,
     key            BLOB    NOT NULL,
     parked         INTEGER NOT NULL DEFAULT 0,
+    created_at     INTEGER NOT NULL,
     offsets        TEXT    NOT NULL DEFAULT '{}', -- partition: last applied offset
     source         TEXT,
     aggregate_type TEXT,

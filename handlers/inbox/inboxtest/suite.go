@@ -44,12 +44,15 @@ type Database[Tx any] struct {
 	Rows func(t *testing.T, event uuid.UUID) []int
 	// Park sets the number of parked events of every key row.
 	Park func(t *testing.T, parked int)
-	// Forget deletes all inbox rows, as retention would.
+	// Forget deletes all inbox rows, as retention would, and makes the key rows
+	// older by twice the retention.
 	Forget func(t *testing.T)
 	// Retention returns the one that the database knows of.
 	Retention func(t *testing.T) time.Duration
 	// Races is how many events the race has.
 	Races int
+	// Invalid is an aggregate ID that the database refuses; empty: it takes all.
+	Invalid string
 	// OneWriter: keys wait for each other, as in SQLite.
 	OneWriter bool
 }
@@ -67,6 +70,11 @@ func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
 		{"a key without bytes orders nothing", testKeyless[Tx]},
 		{"parked keys", testParked[Tx]},
 		{"IDs past retention", testPastRetention[Tx]},
+		{"I4 I5 an unknown place judges nothing", testUnknownPlace[Tx]},
+		{"I5 a topic made anew", testTopicMadeAnew[Tx]},
+		{"IDs that tell no time", testNoTime[Tx]},
+		{"keys and names of any length", testLongKeys[Tx]},
+		{"an event that the database refuses", testRefused[Tx]},
 		{"a failed effect leaves nothing", testFailure[Tx]},
 		{"a panic of the effect leaves nothing", testPanic[Tx]},
 		{"an effect that ends the transaction", testEndedByEffect[Tx]},

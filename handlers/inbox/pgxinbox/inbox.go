@@ -70,6 +70,7 @@ func New(c Config) (*Inbox, error) {
 
 // Apply implements inbox.Inbox.
 func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx context.Context, tx pgx.Tx) error) (inbox.Answer, error) {
+	a = postgres.Bounded(&a)
 	tx, answer, err := b.begin(ctx, &a, postgres.Apply)
 	if err != nil {
 		return 0, err
@@ -92,6 +93,7 @@ func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx co
 
 // Look implements inbox.Ledger.
 func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
+	a = postgres.Bounded(&a)
 	id, err := b.register(ctx, a.Handler)
 	if err != nil {
 		return 0, notAdmitted(&a, err)
@@ -105,6 +107,7 @@ func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, erro
 
 // Record implements inbox.Ledger.
 func (b *Inbox) Record(ctx context.Context, a inbox.Admission) error {
+	a = postgres.Bounded(&a)
 	tx, _, err := b.begin(ctx, &a, postgres.Record)
 	if err != nil {
 		return err
@@ -208,5 +211,5 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 }
 
 func notAdmitted(a *inbox.Admission, err error) error {
-	return fmt.Errorf("ask the inbox for event %s, handler %q of group %q: %w: %w", a.EventID, a.Handler.Name, a.Handler.Group, inbox.ErrNotAdmitted, err)
+	return postgres.NotAdmitted(a, err, postgres.Hopeless(err))
 }

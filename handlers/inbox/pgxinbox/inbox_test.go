@@ -119,8 +119,12 @@ func TestPgxKeepsTheInboxesPromises(t *testing.T) {
 				return column[int](t, pool, `SELECT attempts FROM tidings.inbox WHERE event_id = $1
 					UNION ALL SELECT attempts FROM tidings.inbox_other WHERE event_id = $1`, event)
 			},
-			Park:   func(t *testing.T, parked int) { exec(t, pool, `UPDATE tidings.key_row SET parked = $1`, parked) },
-			Forget: func(t *testing.T) { exec(t, pool, `TRUNCATE tidings.inbox, tidings.inbox_other`) },
+			Park: func(t *testing.T, parked int) { exec(t, pool, `UPDATE tidings.key_row SET parked = $1`, parked) },
+			Forget: func(t *testing.T) {
+				exec(t, pool, `TRUNCATE tidings.inbox, tidings.inbox_other`)
+				exec(t, pool, `UPDATE tidings.key_row SET created_at = created_at - $1 * interval '2 seconds'`, inboxtest.Retention.Seconds())
+			},
+			Invalid: "o\xff",
 			Retention: func(t *testing.T) time.Duration {
 				return time.Duration(column[int64](t, pool, `SELECT retention_ms FROM tidings.inbox_cover`)[0]) * time.Millisecond
 			},

@@ -69,6 +69,8 @@ type dialect interface {
 	admit(ctx context.Context, tx querier, handler int32, a *inbox.Admission, mode postgres.Mode) (inbox.Answer, error)
 	// busy reports an error of lock or commit that waiting would have mended.
 	busy(err error) bool
+	// hopeless reports an error of the admission that waiting does not mend.
+	hopeless(err error) bool
 	// refused reports an answer to COMMIT that says: not committed.
 	refused(err error) bool
 	check(ctx context.Context) error
@@ -103,6 +105,7 @@ func New(c Config) (*Inbox, error) {
 
 // Apply implements inbox.Inbox.
 func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx context.Context, tx *sql.Tx) error) (inbox.Answer, error) {
+	a = postgres.Bounded(&a)
 	t, answer, err := b.begin(ctx, &a, postgres.Apply)
 	if err != nil {
 		return 0, err
@@ -125,6 +128,7 @@ func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx co
 
 // Look implements inbox.Ledger.
 func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
+	a = postgres.Bounded(&a)
 	var answer inbox.Answer
 	err := b.patiently(ctx, &a, func(id int32) (err error) {
 		answer, err = b.dialect.admit(ctx, b.db, id, &a, postgres.Look)
@@ -135,6 +139,7 @@ func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, erro
 
 // Record implements inbox.Ledger.
 func (b *Inbox) Record(ctx context.Context, a inbox.Admission) error {
+	a = postgres.Bounded(&a)
 	t, _, err := b.begin(ctx, &a, postgres.Record)
 	if err != nil {
 		return err
@@ -176,9 +181,9 @@ func (b *Inbox) patiently(ctx context.Context, a *inbox.Admission, try func(hand
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return notAdmitted(a, errors.Join(context.Cause(ctx), err))
+			return postgres.NotAdmitted(a, errors.Join(context.Cause(ctx), err), false)
 		case !b.dialect.busy(err):
-			return notAdmitted(a, err)
+			return postgres.NotAdmitted(a, err, b.dialect.hopeless(err))
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -221,8 +226,4 @@ func (b *Inbox) commit(t *transaction) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return fmt.Errorf("%w: no answer to COMMIT: %w", inbox.ErrCommitUnknown, err)
-}
-
-func notAdmitted(a *inbox.Admission, err error) error {
-	return fmt.Errorf("ask the inbox for event %s, handler %q of group %q: %w: %w", a.EventID, a.Handler.Name, a.Handler.Group, inbox.ErrNotAdmitted, err)
 }

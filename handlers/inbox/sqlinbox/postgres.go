@@ -37,6 +37,8 @@ func (d *postgresDialect) admit(ctx context.Context, tx querier, handler int32, 
 // busy: PostgreSQL waits by itself.
 func (d *postgresDialect) busy(error) bool { return false }
 
+func (d *postgresDialect) hopeless(err error) bool { return postgres.Hopeless(err) }
+
 func (d *postgresDialect) refused(err error) bool { return postgres.Refused(err) }
 
 func (d *postgresDialect) check(ctx context.Context) error { return d.upkeep.Check(ctx, d.db) }

@@ -72,8 +72,13 @@ func TestPostgresKeepsTheInboxesPromises(t *testing.T) {
 				return column[int](t, db, `SELECT attempts FROM tidings.inbox WHERE event_id = $1
 					UNION ALL SELECT attempts FROM tidings.inbox_other WHERE event_id = $1`, event)
 			},
-			Park:   func(t *testing.T, parked int) { exec(t, `UPDATE tidings.key_row SET parked = $1`, parked) },
-			Forget: func(t *testing.T) { exec(t, `DELETE FROM tidings.inbox`); exec(t, `DELETE FROM tidings.inbox_other`) },
+			Park: func(t *testing.T, parked int) { exec(t, `UPDATE tidings.key_row SET parked = $1`, parked) },
+			Forget: func(t *testing.T) {
+				exec(t, `DELETE FROM tidings.inbox`)
+				exec(t, `DELETE FROM tidings.inbox_other`)
+				exec(t, `UPDATE tidings.key_row SET created_at = created_at - $1 * interval '2 seconds'`, inboxtest.Retention.Seconds())
+			},
+			Invalid: "o\x00",
 			Retention: func(t *testing.T) time.Duration {
 				return time.Duration(column[int64](t, db, `SELECT retention_ms FROM tidings.inbox_cover`)[0]) * time.Millisecond
 			},

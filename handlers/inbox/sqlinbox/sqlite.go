@@ -78,17 +78,15 @@ func (d *sqliteDialect) admit(ctx context.Context, tx querier, handler int32, a 
 		now    = time.Now().UnixMilli()
 		answer inbox.Answer
 		inRow  bool
-		key    []byte
+		known  bool
+		key    = p.Key
 		idTime *int64
 	)
-	if len(p.Key) > 0 {
-		key = p.Key
-	}
 	if t, ok := postgres.Time(a.EventID); ok {
 		idTime = &t
 	}
 	err := tx.QueryRowContext(ctx, sqliteAdmit, handler, p.Topic, key, a.EventID[:], idTime, p.Partition, p.Offset,
-		a.Source, a.AggregateType, a.AggregateID, a.Sequence, int32(mode), now).Scan(&answer, &inRow)
+		a.Source, a.AggregateType, a.AggregateID, a.Sequence, int32(mode), now).Scan(&answer, &inRow, &known)
 	if err != nil || answer != inbox.Fresh || mode == postgres.Look {
 		return answer, err
 	}
@@ -102,7 +100,8 @@ func (d *sqliteDialect) admit(ctx context.Context, tx querier, handler int32, a 
 	if a.Sequence > 0 && inRow {
 		stream = []any{a.Source, a.AggregateType, a.AggregateID, a.Sequence}
 	}
-	if _, err := tx.ExecContext(ctx, sqliteKey, append([]any{handler, p.Topic, key, p.Partition, p.Offset}, stream...)...); err != nil {
+	args := append([]any{handler, p.Topic, key, p.Partition, p.Offset}, stream...)
+	if _, err := tx.ExecContext(ctx, sqliteKey, append(args, now, known)...); err != nil {
 		return 0, err
 	}
 	if a.Sequence > 0 && !inRow {
@@ -113,21 +112,50 @@ func (d *sqliteDialect) admit(ctx context.Context, tx querier, handler int32, a 
 
 // SQLite's primary result codes (https://sqlite.org/rescode.html).
 const (
-	codeBusy   = 5
-	codeLocked = 6
+	codeError      = 1
+	codeBusy       = 5
+	codeLocked     = 6
+	codeNoMemory   = 7
+	codeInterrupt  = 9
+	codeIO         = 10
+	codeCorrupt    = 11
+	codeTooBig     = 18
+	codeConstraint = 19
+	codeMismatch   = 20
+	codeRange      = 25
 )
 
 func (d *sqliteDialect) busy(err error) bool {
-	var coded interface{ Code() int }
-	if !errors.As(err, &coded) {
-		return false
-	}
-	primary := coded.Code() & 0xff
-	return primary == codeBusy || primary == codeLocked
+	code := primary(err)
+	return code == codeBusy || code == codeLocked
 }
 
-// refused: a busy file is the one answer that leaves no doubt.
-func (d *sqliteDialect) refused(err error) bool { return d.busy(err) }
+func (d *sqliteDialect) hopeless(err error) bool {
+	switch primary(err) {
+	case codeError, codeTooBig, codeConstraint, codeMismatch, codeRange:
+		return true
+	}
+	return false
+}
+
+// refused: SQLite answers COMMIT in this process, so its answer is not lost. In
+// doubt is only what failed while the file was written, or was cut short.
+func (d *sqliteDialect) refused(err error) bool {
+	switch primary(err) {
+	case 0, codeNoMemory, codeInterrupt, codeIO, codeCorrupt:
+		return false
+	}
+	return true
+}
+
+// primary returns the primary result code in err; 0: it has none.
+func primary(err error) int {
+	var coded interface{ Code() int }
+	if !errors.As(err, &coded) {
+		return 0
+	}
+	return coded.Code() & 0xff
+}
 
 func (d *sqliteDialect) check(ctx context.Context) error {
 	conn, err := d.db.Conn(ctx)

@@ -89,8 +89,11 @@ func sqliteDatabase(t *testing.T, options string, races int) inboxtest.Database[
 		Rows: func(t *testing.T, event uuid.UUID) []int {
 			return column[int](t, db, `SELECT attempts FROM tidings_inbox WHERE event_id = ?`, event[:])
 		},
-		Park:   func(t *testing.T, parked int) { exec(t, `UPDATE tidings_key_row SET parked = ?`, parked) },
-		Forget: func(t *testing.T) { exec(t, `DELETE FROM tidings_inbox`) },
+		Park: func(t *testing.T, parked int) { exec(t, `UPDATE tidings_key_row SET parked = ?`, parked) },
+		Forget: func(t *testing.T) {
+			exec(t, `DELETE FROM tidings_inbox`)
+			exec(t, `UPDATE tidings_key_row SET created_at = created_at - ?`, 2*inboxtest.Retention.Milliseconds())
+		},
 		Retention: func(t *testing.T) time.Duration {
 			return time.Duration(column[int64](t, db, `SELECT retention_ms FROM tidings_inbox_cover`)[0]) * time.Millisecond
 		},
@@ -208,4 +211,26 @@ func TestConfigNamesTheField(t *testing.T) {
 		_, err := sqlinbox.New(c)
 		require.EqualError(t, err, want)
 	}
+}
+
+func TestSQLiteACommitThatIsRefusedIsNotInDoubt(t *testing.T) {
+	db, _ := migratedSQLite(t, full+"&_pragma=foreign_keys(1)")
+	box, err := sqlinbox.New(sqlinbox.Config{DB: db, Dialect: sqlinbox.SQLite})
+	require.NoError(t, err)
+	_, err = db.ExecContext(t.Context(), `CREATE TABLE account (id INTEGER PRIMARY KEY);
+		CREATE TABLE charge (account INTEGER REFERENCES account (id) DEFERRABLE INITIALLY DEFERRED)`)
+	require.NoError(t, err)
+	a := inbox.Admission{Handler: inbox.Handler{Group: "g", Name: "h"}, EventID: uuid.Must(uuid.NewV7()), Place: inbox.Place{Key: []byte("k")}}
+	for range 10 { // more than the pool has connections
+		_, err = box.Apply(t.Context(), a, func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO charge VALUES (42)`)
+			return err
+		})
+		require.ErrorContains(t, err, "commit: constraint failed: FOREIGN KEY constraint failed")
+		require.NotErrorIs(t, err, inbox.ErrCommitUnknown)
+		require.NotErrorIs(t, err, inbox.ErrNotAdmitted)
+	}
+	answer, err := box.Apply(t.Context(), a, func(context.Context, *sql.Tx) error { return nil })
+	require.NoError(t, err)
+	require.Equal(t, inbox.Fresh, answer)
 }

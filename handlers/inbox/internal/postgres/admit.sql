@@ -5,6 +5,7 @@
 -- $9 source, $10 aggregate type, $11 aggregate ID, $12 sequence (0: none),
 -- $13 mode: 0 look only, 1 admit, 2 record an effect that happened already.
 -- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late.
+-- An offset below 0 is none: it judges nothing and is not kept.
 WITH cover AS (
     SELECT from_ms, until_ms, retention_ms,
            (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
@@ -13,6 +14,7 @@ WITH cover AS (
 ), k AS (
     SELECT parked,
            (offsets ->> $6::integer::text)::bigint AS last_offset,
+           created_at,
            source IS NULL OR (source = $9::text AND aggregate_type = $10::text AND aggregate_id = $11::text) AS in_row,
            CASE
                WHEN source = $9::text AND aggregate_type = $10::text AND aggregate_id = $11::text THEN sequence
@@ -28,8 +30,8 @@ WITH cover AS (
                WHEN EXISTS (SELECT FROM tidings.inbox_other WHERE event_id = $4::uuid AND handler_id = $1::integer) THEN 2
                WHEN $13::integer = 2 THEN 1
                WHEN k.parked > 0 THEN 3
-               WHEN $12::bigint > 0 AND $12::bigint <= k.last_sequence THEN CASE WHEN age.past THEN 2 ELSE 4 END
-               WHEN $12::bigint = 0 AND age.past AND $7::bigint <= k.last_offset THEN 2
+               WHEN $12::bigint > 0 AND $12::bigint <= k.last_sequence THEN CASE WHEN age.past OR age.unsure AND passed.by THEN 2 ELSE 4 END
+               WHEN $12::bigint = 0 AND (age.past OR age.unsure) AND passed.by THEN 2
                ELSE 1
            END AS answer,
            -- Old IDs go elsewhere before their partition is near its end, and
@@ -37,11 +39,23 @@ WITH cover AS (
            coalesce($5::bigint >= cover.from_ms AND $5::bigint < cover.until_ms
                AND $5::bigint >= cover.now_ms - cover.retention_ms / 2, false) AS covered,
            coalesce(k.in_row, false) AS in_row,
-           k.last_offset,
+           -- One applied below the last, while its ID would still be known, says
+           -- that offsets began anew: a topic deleted and made again.
+           CASE
+               WHEN $5::bigint IS NOT NULL AND NOT age.past THEN $7::bigint
+               ELSE greatest($7::bigint, k.last_offset)
+           END AS kept_offset,
            k.last_sequence
     FROM cover
-    CROSS JOIN LATERAL (SELECT coalesce(cover.retention_ms > 0 AND $5::bigint < cover.now_ms - cover.retention_ms, false) AS past) age
     LEFT JOIN k ON true
+    -- past: an ID of that time is forgotten. unsure: it tells no time, and the
+    -- key is old enough that IDs of it may be forgotten.
+    CROSS JOIN LATERAL (
+        SELECT coalesce(cover.retention_ms > 0 AND $5::bigint < cover.now_ms - cover.retention_ms, false) AS past,
+               coalesce($5::bigint IS NULL AND cover.retention_ms > 0
+                   AND k.created_at < to_timestamp((cover.now_ms - cover.retention_ms) / 1000.0), false) AS unsure
+    ) age
+    CROSS JOIN LATERAL (SELECT coalesce($7::bigint >= 0 AND $7::bigint <= k.last_offset, false) AS by) passed
 ), verdict AS MATERIALIZED (
     -- Where the insert into a partition follows, it finds out what is known.
     SELECT CASE
@@ -49,7 +63,7 @@ WITH cover AS (
                WHEN tidings.inbox_has($4::uuid, $1::integer) THEN 2
                ELSE answer
            END AS answer,
-           covered, in_row, last_offset, last_sequence
+           covered, in_row, kept_offset, last_sequence
     FROM judged
 ), young AS (
     INSERT INTO tidings.inbox (event_id, handler_id, topic, partition, "offset", attempts)
@@ -66,7 +80,7 @@ WITH cover AS (
     FROM verdict
 ), key_updated AS (
     UPDATE tidings.key_row SET
-        offsets = offsets || jsonb_build_object($6::integer::text, greatest($7::bigint, verdict.last_offset)),
+        offsets = CASE WHEN $7::bigint < 0 THEN offsets ELSE offsets || jsonb_build_object($6::integer::text, verdict.kept_offset) END,
         source = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $9::text ELSE key_row.source END,
         aggregate_type = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $10::text ELSE key_row.aggregate_type END,
         aggregate_id = CASE WHEN verdict.in_row AND $12::bigint > 0 THEN $11::text ELSE key_row.aggregate_id END,

@@ -37,7 +37,8 @@ const (
 // lockClass sets our advisory locks on events apart: "tidi" in ASCII.
 const lockClass int32 = 0x74696469
 
-// LockArgs returns the statement that locks what a orders, with its arguments.
+// LockArgs returns the statement that locks what a orders, with its arguments;
+// a is Bounded.
 func LockArgs(handler int32, a *inbox.Admission) (query string, args []any) {
 	if len(a.Place.Key) > 0 {
 		return LockKey, []any{handler, a.Place.Topic, a.Place.Key}
@@ -47,18 +48,14 @@ func LockArgs(handler int32, a *inbox.Admission) (query string, args []any) {
 	return LockEvent, []any{lockClass, int32(h.Sum32())}                         //nolint:gosec // only hashed
 }
 
-// AdmitArgs returns the arguments of Admit.
+// AdmitArgs returns the arguments of Admit; a is Bounded.
 func AdmitArgs(handler int32, a *inbox.Admission, mode Mode) []any {
-	key := a.Place.Key
-	if len(key) == 0 {
-		key = nil
-	}
 	var ms *int64
 	if t, ok := Time(a.EventID); ok {
 		ms = &t
 	}
 	return []any{
-		handler, a.Place.Topic, key, a.EventID.String(), ms, a.Place.Partition, a.Place.Offset, int32(a.Attempt), //nolint:gosec // counts tries
+		handler, a.Place.Topic, a.Place.Key, a.EventID.String(), ms, a.Place.Partition, a.Place.Offset, int32(a.Attempt), //nolint:gosec // counts tries
 		a.Source, a.AggregateType, a.AggregateID, a.Sequence, int32(mode),
 	}
 }

@@ -1,14 +1,16 @@
--- Answers an admission and says whether the stream's sequence belongs in the
--- key row. The caller holds the write lock, or only looks.
+-- Answers an admission, and says whether the stream's sequence belongs in the
+-- key row and whether the ID would be known, had it been applied. The caller holds the write lock, or only looks.
 -- ?1 handler, ?2 topic, ?3 key (null: orders nothing), ?4 event ID,
 -- ?5 its time in ms (null: not a UUIDv7), ?6 partition, ?7 offset,
 -- ?8 source, ?9 aggregate type, ?10 aggregate ID, ?11 sequence (0: none),
 -- ?12 mode: 0 look only, 1 admit, 2 record an effect that happened already,
 -- ?13 now in ms.
 -- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late.
+-- An offset below 0 is none: it judges nothing.
 WITH k AS (
     SELECT parked,
-           json_extract(offsets, '$."' || ?6 || '"') AS last_offset,
+           coalesce(?7 >= 0 AND ?7 <= json_extract(offsets, '$."' || ?6 || '"'), false) AS passed,
+           created_at,
            source IS NULL OR (source = ?8 AND aggregate_type = ?9 AND aggregate_id = ?10) AS in_row,
            CASE
                WHEN source = ?8 AND aggregate_type = ?9 AND aggregate_id = ?10 THEN sequence
@@ -20,16 +22,21 @@ WITH k AS (
     FROM main.tidings_key_row
     WHERE handler_id = ?1 AND topic = ?2 AND key = ?3
 ), age AS (
-    SELECT coalesce(retention_ms > 0 AND ?5 < ?13 - retention_ms, false) AS past
+    -- past: an ID of that time is forgotten. forgetful: IDs admitted before
+    -- that time may be.
+    SELECT coalesce(retention_ms > 0 AND ?5 < ?13 - retention_ms, false) AS past,
+           CASE WHEN retention_ms > 0 THEN ?13 - retention_ms END AS forgetful
     FROM main.tidings_inbox_cover
 )
 SELECT CASE
            WHEN EXISTS (SELECT 1 FROM main.tidings_inbox WHERE event_id = ?4 AND handler_id = ?1) THEN 2
            WHEN ?12 = 2 THEN 1
            WHEN k.parked > 0 THEN 3
-           WHEN ?11 > 0 AND ?11 <= k.last_sequence THEN CASE WHEN age.past THEN 2 ELSE 4 END
-           WHEN ?11 = 0 AND age.past AND ?7 <= k.last_offset THEN 2
+           WHEN ?11 > 0 AND ?11 <= k.last_sequence THEN
+               CASE WHEN age.past OR (?5 IS NULL AND k.created_at < age.forgetful AND k.passed) THEN 2 ELSE 4 END
+           WHEN ?11 = 0 AND k.passed AND (age.past OR (?5 IS NULL AND k.created_at < age.forgetful)) THEN 2
            ELSE 1
        END,
-       coalesce(k.in_row, true)
+       coalesce(k.in_row, true),
+       ?5 IS NOT NULL AND NOT age.past
 FROM age LEFT JOIN k ON true
