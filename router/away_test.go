@@ -44,7 +44,8 @@ func TestLiveDoesNotBlameAHandlerThatWaitsForItsKey(t *testing.T) {
 		}}
 		g := newRig(t, Config{}, inTx("charge", box, &j)).start(t)
 		done := make(chan bool)
-		go func() { done <- g.sub.offer(at(1, placedRecord(t))) }()
+		d := at(1, placedRecord(t))
+		go func() { done <- g.sub.offer(d) }()
 		time.Sleep(23 * time.Hour)
 		require.NoError(t, g.Live(t.Context()))
 		require.True(t, <-done)

@@ -113,7 +113,7 @@ func (s *subscription) start(ctx context.Context) error {
 // run reads until ctx ends or halt is called, and then winds everything up: the
 // poll first, so that nothing new comes; then the group, which drains and
 // commits; the output last, so that a successor is not kept waiting for it.
-func (s *subscription) run(ctx context.Context) {
+func (s *subscription) run(ctx context.Context) { //nolint:contextcheck // what it starts outlives ctx until it is wound up
 	polling, stopPolling := context.WithCancel(context.Background())
 	serving, stopServing := context.WithCancel(context.Background())
 	var poll, serve sync.WaitGroup
