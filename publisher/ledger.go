@@ -118,53 +118,75 @@ func (l *ledger) catchUp(ctx context.Context) error {
 		return err
 	}
 	client := &kafka.Client{Addr: kafka.TCP(address), Transport: l.wire}
+	var pause backoff
+	for {
+		end, err := l.bounds(ctx, client)
+		if err != nil {
+			return err
+		}
+		read := true
+		for l.next < end && read {
+			if read, err = l.fetch(ctx, client); err != nil {
+				return err
+			}
+		}
+		if l.next >= end {
+			return nil
+		}
+		// A broker may answer with nothing, under a quota for one, although there
+		// is something: to pass it over would be to take a new count for the first.
+		if !sleep(ctx, nil, pause.next()) {
+			return ended(ctx, fmt.Errorf("broker %s gives nothing of what is from offset %d to %d", address, l.next, end))
+		}
+	}
+}
+
+// bounds returns the topic's end, and moves to its start where that is ahead.
+func (l *ledger) bounds(ctx context.Context, client *kafka.Client) (end int64, err error) {
 	first, err := l.offset(ctx, client, kafka.FirstOffset)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	end, err := l.offset(ctx, client, kafka.LastOffset)
-	if err != nil {
-		return err
+	if end, err = l.offset(ctx, client, kafka.LastOffset); err != nil {
+		return 0, err
 	}
 	if end < l.next || l.next < 0 { // never read, or made anew
 		l.next = first
 		clear(l.read)
 	}
 	l.next = max(l.next, first)
-	for l.next < end {
-		if err := l.fetch(ctx, client); err != nil {
-			return err
-		}
-	}
-	return nil
+	return end, nil
 }
 
-func (l *ledger) fetch(ctx context.Context, client *kafka.Client) error {
+// fetch reads on; false when the answer held nothing.
+func (l *ledger) fetch(ctx context.Context, client *kafka.Client) (read bool, err error) {
 	res, err := client.Fetch(ctx, &kafka.FetchRequest{
 		Topic: ControlTopic, Offset: l.next, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond,
 	})
+	if errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) || (err == nil && errors.Is(res.Error, kafka.OffsetOutOfRange)) {
+		return false, nil
+	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if res.Error != nil {
-		return res.Error
+		return false, res.Error
 	}
-	read := false
 	for {
 		r, err := res.Records.ReadRecord()
 		if errors.Is(err, io.EOF) {
-			break
+			return read, nil
 		}
 		if err != nil {
-			return err
+			return read, err
 		}
 		key, err := protocol.ReadAll(r.Key)
 		if err != nil {
-			return err
+			return read, err
 		}
 		value, err := protocol.ReadAll(r.Value)
 		if err != nil {
-			return err
+			return read, err
 		}
 		if r.Offset < l.next {
 			continue // the batch began before what was asked for
@@ -172,10 +194,6 @@ func (l *ledger) fetch(ctx context.Context, client *kafka.Client) error {
 		l.next, read = r.Offset+1, true
 		l.apply(string(key), value)
 	}
-	if !read {
-		l.next++ // compaction took what was here
-	}
-	return nil
 }
 
 // apply takes one record in. What is no entry is passed over: it records nothing.
@@ -252,10 +270,9 @@ func (l *ledger) offset(ctx context.Context, client *kafka.Client, which int64) 
 	if p.Error != nil {
 		return 0, p.Error
 	}
-	if which == kafka.FirstOffset {
-		return p.FirstOffset, nil
-	}
-	return p.LastOffset, nil
+	// Brokers answer with timestamp -1, which kafka-go takes for the last offset,
+	// whichever was asked for.
+	return max(p.FirstOffset, p.LastOffset), nil
 }
 
 // create makes the control topic; another may do so at the same moment.
