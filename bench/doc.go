@@ -1,7 +1,7 @@
 // Command bench measures Tidings beside its peers, on a real Kafka broker.
 //
 // Every measure runs both sides in one process run, alternating which goes
-// first, for at least three rounds; the quoted ratio is the median of the
+// first, for at least three rounds after an uncounted one; the quoted ratio is the median of the
 // rounds' ratios, since rates move with the machine and ratios less so. Both
 // sides move events of the same size, under the same keys, over the same topic.
 //

@@ -51,6 +51,9 @@ func (m measure) run(ctx context.Context, e *env, side string, rounds int, d tim
 	if s.cleanup != nil {
 		defer s.cleanup()
 	}
+	if err := s.warm(ctx, side); err != nil {
+		return result{}, fmt.Errorf("%s, warming up: %w", m.name, err)
+	}
 	r := result{Measure: m.name, Goal: m.goal, Unit: m.unit, What: m.what}
 	for i := range rounds {
 		var one round
@@ -83,6 +86,23 @@ func (m measure) run(ctx context.Context, e *env, side string, rounds int, d tim
 		r.Holds = r.Ratio <= m.goal
 	}
 	return r, nil
+}
+
+// warm runs both sides for a moment, uncounted: a cold broker compiles its way
+// through whichever side comes first.
+func (s sides) warm(ctx context.Context, side string) error {
+	const moment = time.Second
+	if side != "peer" {
+		if _, err := s.ours(ctx, moment); err != nil {
+			return err
+		}
+	}
+	if side != "ours" {
+		if _, err := s.peer(ctx, moment); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func median(rounds []round, of func(round) float64) float64 {
