@@ -107,10 +107,14 @@ type Keeper interface {
 	// ID tells databases apart: two handlers' inboxes with the same ID are kept once.
 	ID() string
 	// Check fails when the schema is missing, newer than this binary allows,
-	// or not in the database that the transactions run in. The text says what
+	// or not in the database that the transactions run in, and when the role
+	// lacks a right that Keep needs. The text says what
 	// to do.
 	Check(ctx context.Context) error
 	// Keep makes partitions ahead and drops what is past retention, until ctx
-	// ends. Safe when several members run it at once. Blocks.
+	// ends (then it returns nil) or something fails: a right, the schema, the
+	// database. It is not tried again by itself: the caller calls again after a
+	// pause. Safe when several members run it at once, and enough when one of
+	// several inboxes of a database does: the longest retention holds. Blocks.
 	Keep(ctx context.Context) error
 }

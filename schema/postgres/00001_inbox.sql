@@ -155,6 +155,7 @@ DECLARE
     made integer := 0;
     part text;
     next_ms bigint;
+    owner name := (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'tidings.inbox'::regclass);
 BEGIN
     SELECT * INTO STRICT cover FROM tidings.inbox_cover FOR UPDATE;
     now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
@@ -172,6 +173,9 @@ BEGIN
         next_ms := cover.until_ms + width;
         part := format('inbox_%s_%s', cover.until_ms, next_ms);
         EXECUTE format('CREATE TABLE tidings.%I (LIKE tidings.inbox INCLUDING ALL)', part);
+        IF owner <> current_user THEN -- any member of the owner may drop it later
+            EXECUTE format('ALTER TABLE tidings.%I OWNER TO %I', part, owner);
+        END IF;
         EXECUTE format('ALTER TABLE tidings.inbox ATTACH PARTITION tidings.%I FOR VALUES FROM (%L) TO (%L)',
             part, tidings.uuid_floor(cover.until_ms), tidings.uuid_floor(next_ms));
         INSERT INTO tidings.inbox_partition (name, from_ms, until_ms) VALUES (part, cover.until_ms, next_ms);
@@ -186,31 +190,26 @@ END
 $$;
 -- +goose StatementEnd
 
--- Drops the oldest partition that is due, if one is: its youngest ID may have
--- been admitted half a retention after its time, and stays for a whole one.
--- Returns its name, or null. A reader delays the drop, and the waiting drop would
--- delay admissions: so it gives up after wait_ms (lock_not_available).
+-- Names the oldest partition that is due, or null: its youngest ID may have been
+-- admitted half a retention after its time, and stays for a whole one. From here
+-- on no ID belongs to it. Who asks detaches and drops it, which cannot be done
+-- here: DETACH ... CONCURRENTLY runs in no transaction, and a plain DROP waits for
+-- every transaction that touches the inbox, with all admissions behind it.
 -- +goose StatementBegin
-CREATE FUNCTION tidings.inbox_drop(wait_ms integer) RETURNS text
+CREATE FUNCTION tidings.inbox_due() RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
     cover tidings.inbox_cover%ROWTYPE;
-    now_ms bigint;
-    due text;
+    due tidings.inbox_partition%ROWTYPE;
 BEGIN
     SELECT * INTO STRICT cover FROM tidings.inbox_cover FOR UPDATE;
-    now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
-    SELECT name INTO due FROM tidings.inbox_partition
-        WHERE until_ms < now_ms - cover.retention_ms * 3 / 2 AND cover.retention_ms > 0
+    SELECT * INTO due FROM tidings.inbox_partition
+        WHERE until_ms < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - cover.retention_ms * 3 / 2 AND cover.retention_ms > 0
         ORDER BY from_ms LIMIT 1;
-    IF due IS NULL THEN
-        RETURN NULL;
+    IF due.until_ms > cover.from_ms THEN
+        UPDATE tidings.inbox_cover SET from_ms = due.until_ms;
     END IF;
-    PERFORM set_config('lock_timeout', wait_ms::text, true);
-    EXECUTE format('DROP TABLE tidings.%I', due);
-    DELETE FROM tidings.inbox_partition WHERE name = due RETURNING until_ms INTO now_ms;
-    UPDATE tidings.inbox_cover SET from_ms = greatest(from_ms, now_ms);
-    RETURN due;
+    RETURN due.name;
 END
 $$;
 -- +goose StatementEnd

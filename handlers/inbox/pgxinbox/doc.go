@@ -15,4 +15,21 @@
 //
 // All members that share a database share its partitions; it keeps the longest
 // retention that any of them asked for.
+// To shorten it, lower retention_ms in tidings.inbox_cover once no member asks
+// for more.
+//
+// # Rights
+//
+// Handlers need USAGE on the schema tidings, and SELECT, INSERT and UPDATE on its
+// tables. Keep makes tables and detaches and drops them, for which PostgreSQL
+// asks for their owner: the members' role must be the one that migrated, or a
+// member of it that inherits (GRANT owner TO app), and the owner needs CREATE on
+// the schema tidings. Check says which of these is missing. A right that is
+// taken away later ends Keep by an error; handlers go on, with IDs in the table
+// for the rest, which grows meanwhile.
+//
+// Partitions are dropped by DETACH PARTITION ... CONCURRENTLY, so PostgreSQL must
+// be 14 or newer. A transaction that has read the inbox and stays open delays the
+// drop, and nothing else. Keep holds an advisory lock of its session meanwhile: a
+// pooler between it and the server must not switch sessions by transaction.
 package pgxinbox

@@ -38,7 +38,7 @@ type Config struct {
 	// AcceptPowerLoss allows synchronous_commit = off, with which a crash of the
 	// database loses effects whose events are acknowledged.
 	AcceptPowerLoss bool
-	// Logger hears of the upkeep. Nil: nobody does.
+	// Logger hears of the upkeep. Nil: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -149,7 +149,7 @@ func (b *Inbox) register(ctx context.Context, h inbox.Handler) (int32, error) {
 	}
 	var id int32
 	err := b.withDB(func(db *sql.DB) (err error) {
-		id, err = postgres.Register(ctx, db, h)
+		id, err = postgres.Register(ctx, db, h, b.upkeep.Retention)
 		return err
 	})
 	if err == nil {
@@ -169,7 +169,7 @@ func (b *Inbox) Check(ctx context.Context) error {
 	return b.withDB(func(db *sql.DB) error { return b.upkeep.Check(ctx, db) })
 }
 
-// Keep implements inbox.Keeper. What fails is logged and tried again.
+// Keep implements inbox.Keeper.
 func (b *Inbox) Keep(ctx context.Context) error {
 	return b.withDB(func(db *sql.DB) error { return b.upkeep.Keep(ctx, db) })
 }

@@ -43,7 +43,7 @@ type Config struct {
 	// effects whose events are acknowledged: synchronous below FULL on SQLite,
 	// synchronous_commit = off on PostgreSQL.
 	AcceptPowerLoss bool
-	// Logger hears of the upkeep. Nil: nobody does.
+	// Logger hears of the upkeep. Nil: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -212,7 +212,7 @@ func (b *Inbox) ID() string { return fmt.Sprintf("sql.DB %p", b.db) }
 // Check implements inbox.Keeper.
 func (b *Inbox) Check(ctx context.Context) error { return b.dialect.check(ctx) }
 
-// Keep implements inbox.Keeper. What fails is logged and tried again.
+// Keep implements inbox.Keeper.
 func (b *Inbox) Keep(ctx context.Context) error { return b.dialect.keep(ctx) }
 
 func (b *Inbox) commit(t *transaction) error {

@@ -19,7 +19,7 @@ func (d *postgresDialect) options() *sql.TxOptions {
 }
 
 func (d *postgresDialect) register(ctx context.Context, h inbox.Handler) (int32, error) {
-	return postgres.Register(ctx, d.db, h)
+	return postgres.Register(ctx, d.db, h, d.upkeep.Retention)
 }
 
 func (d *postgresDialect) lock(ctx context.Context, tx *sql.Tx, handler int32, a *inbox.Admission) error {

@@ -33,8 +33,8 @@ const (
 	// pruneBatch is how many rows one delete takes: the write lock is held so long.
 	pruneBatch = 500
 	// pruneEvery bounds the time between two rounds of pruning.
-	pruneEvery = time.Hour
-	// pruneRetry is the pause after an error.
+	pruneEvery = time.Minute
+	// pruneRetry bounds the pause after a round that found the file locked.
 	pruneRetry = 5 * time.Second
 )
 
@@ -52,6 +52,9 @@ func (d *sqliteDialect) register(ctx context.Context, h inbox.Handler) (id int32
 		find = `SELECT id FROM main.tidings_handler WHERE grp = ?1 AND name = ?2 AND epoch = ?3`
 		add  = `INSERT INTO main.tidings_handler (grp, name, epoch, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`
 	)
+	if err := d.recordRetention(ctx); err != nil {
+		return 0, err
+	}
 	err = d.db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		if _, err = d.db.ExecContext(ctx, add, h.Group, h.Name, h.Epoch, time.Now().UnixMilli()); err == nil {
@@ -208,9 +211,15 @@ func (d *sqliteDialect) keep(ctx context.Context) error {
 		case <-timer.C:
 		}
 		pause := min(max(d.retention/28, time.Millisecond), pruneEvery)
-		if err := d.round(ctx); err != nil && ctx.Err() == nil {
+		err := d.round(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case d.busy(err): // others work, which is no failure
 			pause = min(pause, pruneRetry)
-			d.logger.WarnContext(ctx, "inbox upkeep did not finish and will be tried again", "error", err, "in", pause)
+			d.logger.WarnContext(ctx, "inbox upkeep found the file locked and is tried again", "error", err, "in", pause)
+		case err != nil:
+			return err
 		}
 		timer.Reset(pause)
 	}
@@ -218,9 +227,11 @@ func (d *sqliteDialect) keep(ctx context.Context) error {
 
 // round does once what is due.
 func (d *sqliteDialect) round(ctx context.Context) error {
-	const keepLongest = `UPDATE main.tidings_inbox_cover SET retention_ms = ?1 WHERE retention_ms < ?1`
-	if _, err := d.db.ExecContext(ctx, keepLongest, d.retention.Milliseconds()); err != nil {
-		return fmt.Errorf("record the inbox's retention: %w", err)
+	if err := schema.CheckSQLite(ctx, d.db); err != nil { // another release may have migrated since check
+		return err
+	}
+	if err := d.recordRetention(ctx); err != nil {
+		return err
 	}
 	for {
 		result, err := d.db.ExecContext(ctx, sqlitePrune, time.Now().UnixMilli(), pruneBatch)
@@ -231,4 +242,22 @@ func (d *sqliteDialect) round(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// recordRetention records ours where it is longer than what the database has:
+// the upkeep may run for another inbox, with a shorter one.
+func (d *sqliteDialect) recordRetention(ctx context.Context) error {
+	const (
+		find  = `SELECT retention_ms FROM main.tidings_inbox_cover`
+		raise = `UPDATE main.tidings_inbox_cover SET retention_ms = ?1 WHERE retention_ms < ?1`
+	)
+	var ms int64
+	err := d.db.QueryRowContext(ctx, find).Scan(&ms)
+	if err == nil && ms < d.retention.Milliseconds() { // to write needs the lock
+		_, err = d.db.ExecContext(ctx, raise, d.retention.Milliseconds())
+	}
+	if err != nil {
+		return fmt.Errorf("record the inbox's retention: %w", err)
+	}
+	return nil
 }

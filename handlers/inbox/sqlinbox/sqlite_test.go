@@ -234,3 +234,72 @@ func TestSQLiteACommitThatIsRefusedIsNotInDoubt(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, inbox.Fresh, answer)
 }
+
+func TestSQLiteKeepEndsByTheErrorThatTheSchemaIsTooNew(t *testing.T) {
+	db, _ := migratedSQLite(t, fast)
+	box, err := sqlinbox.New(sqlinbox.Config{DB: db, Dialect: sqlinbox.SQLite, Retention: time.Second})
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- box.Keep(t.Context()) }()
+	require.Eventually(t, func() bool {
+		return column[int64](t, db, `SELECT retention_ms FROM tidings_inbox_cover`)[0] == 1000
+	}, 10*time.Second, 5*time.Millisecond)
+	_, err = db.ExecContext(t.Context(), `UPDATE tidings_meta SET version = 9, oldest_binary = 4, oldest_release = '3.1.0'`)
+	require.NoError(t, err)
+	require.ErrorIs(t, <-done, schema.ErrTooNew)
+}
+
+func TestSQLiteKeepReturnsWhatFails(t *testing.T) {
+	_, path := migratedSQLite(t, full)
+	db := openSQLite(t, path, full+"&mode=ro")
+	box, err := sqlinbox.New(sqlinbox.Config{DB: db, Dialect: sqlinbox.SQLite})
+	require.NoError(t, err)
+	require.ErrorContains(t, box.Keep(t.Context()), "record the inbox's retention: attempt to write a readonly database")
+}
+
+func TestSQLiteAnInboxThatNobodyKeepsHasItsRetentionToo(t *testing.T) {
+	db, _ := migratedSQLite(t, fast)
+	var boxes []*sqlinbox.Inbox
+	for _, retention := range []time.Duration{time.Hour, 9 * time.Hour} {
+		box, err := sqlinbox.New(sqlinbox.Config{DB: db, Dialect: sqlinbox.SQLite, Retention: retention})
+		require.NoError(t, err)
+		boxes = append(boxes, box)
+	}
+	require.Equal(t, boxes[0].ID(), boxes[1].ID(), "the router keeps one of them")
+	require.NoError(t, boxes[1].Record(t.Context(), inbox.Admission{EventID: uuid.Must(uuid.NewV7())}))
+	gone := inboxtest.IDOf(time.Now()) // for longer than the longest
+	require.NoError(t, boxes[1].Record(t.Context(), inbox.Admission{EventID: gone}))
+	_, err := db.ExecContext(t.Context(), `UPDATE tidings_inbox SET applied_at = applied_at - 3600000 * CASE event_id WHEN ? THEN 10 ELSE 8 END`, gone[:])
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- boxes[0].Keep(ctx) }()
+	require.Eventually(t, func() bool {
+		return len(column[[]byte](t, db, `SELECT 1 FROM tidings_inbox WHERE event_id = ?`, gone[:])) == 0
+	}, 10*time.Second, 5*time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+	require.Len(t, column[[]byte](t, db, `SELECT event_id FROM tidings_inbox`), 1)
+}
+
+func TestSQLiteKeepOutlastsALockedFile(t *testing.T) {
+	db, path := migratedSQLite(t, fast)
+	box, err := sqlinbox.New(sqlinbox.Config{DB: db, Dialect: sqlinbox.SQLite, Retention: 100 * time.Millisecond})
+	require.NoError(t, err)
+	holder, err := openSQLite(t, path, fast+"&_txlock=immediate").BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- box.Keep(ctx) }()
+	select {
+	case err := <-done:
+		t.Fatal("Keep ended: ", err)
+	case <-time.After(100 * time.Millisecond): // of several rounds
+	}
+	require.NoError(t, holder.Rollback())
+	require.Eventually(t, func() bool {
+		return column[int64](t, db, `SELECT retention_ms FROM tidings_inbox_cover`)[0] == 100
+	}, 10*time.Second, 5*time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -69,12 +70,18 @@ func Time(id uuid.UUID) (int64, bool) {
 	return int64(binary.BigEndian.Uint64(id[:8]) >> 16), true
 }
 
-// Register returns the ID of a handler, making its row at first use.
-func Register(ctx context.Context, db *sql.DB, h inbox.Handler) (int32, error) {
+// Register returns the ID of a handler, making its row at first use. It records
+// retention where that is longer than what the database has: the upkeep may
+// run for another inbox, with a shorter one.
+func Register(ctx context.Context, db *sql.DB, h inbox.Handler, retention time.Duration) (int32, error) {
 	const (
+		keep = `UPDATE tidings.inbox_cover SET retention_ms = $1 WHERE retention_ms < $1`
 		find = `SELECT id FROM tidings.handler WHERE grp = $1 AND name = $2 AND epoch = $3`
 		add  = `INSERT INTO tidings.handler (grp, name, epoch) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
 	)
+	if _, err := db.ExecContext(ctx, keep, retention.Milliseconds()); err != nil {
+		return 0, fmt.Errorf("record the inbox's retention: %w", err)
+	}
 	var id int32
 	err := db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {

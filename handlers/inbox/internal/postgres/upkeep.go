@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tidings-bus/tidings/schema"
 )
 
@@ -20,14 +22,12 @@ var (
 )
 
 const (
-	// dropWait bounds how long a drop may hold up admissions behind a reader.
-	dropWaitMillis int32 = 100
-	// retryAfter is the pause after a drop that gave way, or an error.
+	// retryAfter is the pause after a drop that gave way.
 	retryAfter = 5 * time.Second
 	// pruneBatch is how many rows one delete takes.
 	pruneBatch = 5000
 	// longestPause bounds the time between two rounds.
-	longestPause = time.Hour
+	longestPause = time.Minute
 	// shortestPause does so from below, for tests with a retention of seconds.
 	shortestPause = 50 * time.Millisecond
 	// widthsAhead is how many partitions are ready before they are needed.
@@ -51,8 +51,11 @@ func (u *Upkeep) Check(ctx context.Context, db *sql.DB) error {
 		inboxKind, keyKind sql.NullString
 		standby            bool
 		synchronous        string
+		role, owner        string
+		owns, creates      bool
 	)
-	if err := db.QueryRowContext(ctx, checkQuery).Scan(&inboxKind, &keyKind, &standby, &synchronous); err != nil {
+	err := db.QueryRowContext(ctx, checkQuery).Scan(&inboxKind, &keyKind, &standby, &synchronous, &role, &owner, &owns, &creates)
+	if err != nil {
 		return fmt.Errorf("check the inbox: %w", err)
 	}
 	switch {
@@ -64,6 +67,12 @@ func (u *Upkeep) Check(ctx context.Context, db *sql.DB) error {
 	case synchronous == "off" && !u.AcceptPowerLoss:
 		return errors.New("synchronous_commit is off: a crash of the database would lose effects whose events are acknowledged; " +
 			"set it on for this role or connection, or set AcceptPowerLoss")
+	case !owns:
+		return fmt.Errorf("role %q does not own tidings.inbox, so it cannot make and drop its partitions: GRANT %s TO %s",
+			role, pgx.Identifier{owner}.Sanitize(), pgx.Identifier{role}.Sanitize())
+	case !creates:
+		return fmt.Errorf("role %q may not make tables in schema tidings, so it cannot make the inbox's partitions: GRANT CREATE ON SCHEMA tidings TO %s",
+			role, pgx.Identifier{owner}.Sanitize())
 	}
 	return nil
 }
@@ -79,44 +88,44 @@ func (u *Upkeep) Keep(ctx context.Context, db *sql.DB) error {
 		case <-timer.C:
 		}
 		pause := min(max(u.PartitionEvery/4, shortestPause), longestPause)
-		if err := u.Round(ctx, db); err != nil && ctx.Err() == nil {
+		delayed, err := u.round(ctx, db)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case delayed:
 			pause = min(pause, retryAfter)
-			u.Logger.WarnContext(ctx, "inbox upkeep did not finish and will be tried again", "error", err, "in", pause)
 		}
 		timer.Reset(pause)
 	}
 }
 
-// Round does once what is due.
-func (u *Upkeep) Round(ctx context.Context, db *sql.DB) error {
+// round does once what is due; delayed: a partition is due that is still read.
+func (u *Upkeep) round(ctx context.Context, db *sql.DB) (delayed bool, err error) {
+	if err := schema.CheckPostgres(ctx, db); err != nil { // another release may have migrated since Check
+		return false, err
+	}
 	ms := time.Duration.Milliseconds
 	var made int
-	err := db.QueryRowContext(ctx, `SELECT tidings.inbox_extend($1::bigint, $2::bigint, $3::bigint)`,
+	err = db.QueryRowContext(ctx, `SELECT tidings.inbox_extend($1::bigint, $2::bigint, $3::bigint)`,
 		ms(u.Retention), ms(u.PartitionEvery), ms(widthsAhead*u.PartitionEvery)).Scan(&made)
 	if err != nil {
-		return fmt.Errorf("make inbox partitions ahead: %w", err)
+		return false, fmt.Errorf("make inbox partitions ahead: %w", err)
 	}
 	if made > 0 {
 		u.Logger.DebugContext(ctx, "made inbox partitions", "count", made)
 	}
-	for {
-		var dropped sql.NullString
-		err := db.QueryRowContext(ctx, `SELECT tidings.inbox_drop($1::integer)`, dropWaitMillis).Scan(&dropped)
-		if err != nil {
-			return fmt.Errorf("drop an inbox partition past retention: %w", err)
-		}
-		if !dropped.Valid {
-			break
-		}
-		u.Logger.InfoContext(ctx, "dropped an inbox partition past retention", "partition", dropped.String)
+	if delayed, err = u.drop(ctx, db); err != nil {
+		return false, err
 	}
 	for {
 		result, err := db.ExecContext(ctx, pruneQuery, int32(pruneBatch))
 		if err != nil {
-			return fmt.Errorf("prune inbox_other: %w", err)
+			return delayed, fmt.Errorf("prune inbox_other: %w", err)
 		}
 		if n, err := result.RowsAffected(); err != nil || n < pruneBatch {
-			return err
+			return delayed, err
 		}
 	}
 }
@@ -139,7 +148,7 @@ func (u *Upkeep) Validate() error {
 		return fmt.Errorf("field PartitionEvery is %v, more than a quarter of Retention %v; use less, or 0 for a seventh of Retention", u.PartitionEvery, u.Retention)
 	}
 	if u.Logger == nil {
-		u.Logger = slog.New(slog.DiscardHandler)
+		u.Logger = slog.Default()
 	}
 	return nil
 }
