@@ -52,6 +52,8 @@ type serviceEvidence struct {
 	// says that one of them was killed, and with it what it had not yet told.
 	Refused int
 	Killed  bool
+	// Explained is how many second effects were left out, as a restart explains them.
+	Explained int
 }
 
 // Audit is the outcome.
@@ -77,7 +79,8 @@ type ServiceAudit struct {
 	Doubled     int    `json:"doubled"`
 	OrderBreaks int    `json:"order_breaks"`
 	Lost        int    `json:"lost"`
-	Strange     int    `json:"strange"` // effects of events nobody recorded, or of a type not its own
+	Explained   int    `json:"repeated_by_restart"` // outside of a transaction: at least once
+	Strange     int    `json:"strange"`             // effects of events nobody recorded, or of a type not its own
 }
 
 // OK reports whether everything adds up.
@@ -192,7 +195,7 @@ func (a *auditor) checkLog(ev evidence) {
 }
 
 func (a *auditor) checkService(journal []journalRow, s serviceEvidence) ServiceAudit {
-	out := ServiceAudit{Name: s.Name, Effects: len(s.Effects), Refused: s.Refused}
+	out := ServiceAudit{Name: s.Name, Effects: len(s.Effects), Refused: s.Refused, Explained: s.Explained}
 	count := make(map[string]int, len(s.Effects))
 	last := map[string]int64{}
 	for _, e := range s.Effects {

@@ -176,6 +176,16 @@ func TestManyMismatchesOfAKindAreCountedNotListed(t *testing.T) {
 func TestFaultsThatDidNotHappenAreMismatches(t *testing.T) {
 	require.Len(t, faults{}.missing(true), 2)
 	require.Len(t, faults{}.missing(false), 1)
-	require.Empty(t, faults{kills: 1, revived: true, restarts: 1}.missing(true))
-	require.Len(t, faults{kills: 1, restarts: 1}.missing(true), 1, "killed, but never started again")
+	all := faults{kills: 1, effects: 30, unfinished: 4, after: 50, restarts: 1}
+	require.Empty(t, all.missing(true))
+	for what, tamper := range map[string]func(*faults){
+		"killed, but never started again":            func(f *faults) { f.down = true },
+		"killed before it had done anything":         func(f *faults) { f.effects = 0 },
+		"killed when it had finished everything":     func(f *faults) { f.unfinished = 0 },
+		"started again, but it did nothing any more": func(f *faults) { f.after = 0 },
+	} {
+		f := all
+		tamper(&f)
+		require.Len(t, f.missing(true), 1, what)
+	}
 }

@@ -57,7 +57,7 @@ type Kafka struct {
 
 func (c Config) withDefaults() Config {
 	if c.Events == 0 {
-		c.Events = 5000
+		c.Events = DefaultEvents
 	}
 	if c.Orders == 0 {
 		c.Orders = max(1, c.Events/10)
@@ -72,9 +72,11 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	switch {
-	case c.Events < minEvents:
-		return fmt.Errorf("%d events are too few: with less than %d there is no middle in which to break things", c.Events, minEvents)
-	case c.Orders < 0 || c.Events < c.Orders:
+	case c.Events < MinEvents:
+		return fmt.Errorf("events: %d are too few: with less than %d there is no middle in which to break things", c.Events, MinEvents)
+	case c.Orders < 0:
+		return fmt.Errorf("orders: %d must be 1 or more, or 0 for a tenth of the events", c.Orders)
+	case c.Events < c.Orders:
 		return fmt.Errorf("%d events over %d orders: every order has at least one event; raise the events or lower the orders", c.Events, c.Orders)
 	case c.Timeout < 0:
 		return fmt.Errorf("timeout %s must be positive", c.Timeout)
@@ -84,7 +86,12 @@ func (c Config) Validate() error {
 	return nil
 }
 
-const minEvents = 100
+const (
+	// DefaultEvents is how many events a demo has when nothing else is said.
+	DefaultEvents = 5000
+	// MinEvents is how few it can have.
+	MinEvents = 100
+)
 
 // Report is how the demo went.
 type Report struct {
@@ -96,6 +103,8 @@ type Report struct {
 	Seconds        float64 `json:"seconds"`
 	PublishedTwice int     `json:"published_twice"`
 	Kills          int     `json:"processes_killed"`
+	KilledAmid     int     `json:"unfinished_when_killed"` // events of its partitions
+	AfterRestart   int     `json:"handled_after_restart"`  // by the process that was killed
 	BrokerRestarts int     `json:"broker_restarts"`
 	MailFailures   int     `json:"mail_failures"`
 	MailsRepeated  int     `json:"mails_asked_for_again"`
@@ -192,8 +201,11 @@ func (r *run) run(ctx context.Context) (Report, error) {
 	}
 	rep.evidence = ev
 	rep.Audit = audit(ev)
+	if p := r.live[victim]; p != nil && r.faults.kills > 0 {
+		r.faults.after = p.said().Applied + p.said().Refused
+	}
 	rep.Audit.Mismatches = append(rep.Audit.Mismatches, r.faults.missing(r.broker != nil)...)
-	rep.Kills, rep.BrokerRestarts = r.faults.kills, r.faults.restarts
+	rep.Kills, rep.KilledAmid, rep.AfterRestart, rep.BrokerRestarts = r.faults.kills, r.faults.unfinished, r.faults.after, r.faults.restarts
 	_, rep.MailFailures, rep.MailsRepeated = r.provider.counts()
 	for _, j := range ev.Journal {
 		if j.Twice {

@@ -19,7 +19,7 @@ func (r *run) collect(ctx context.Context) (evidence, error) {
 	for _, s := range services {
 		se := serviceEvidence{Name: s.name, Types: s.types, Refused: r.statsOf(s.name).Refused, Killed: s.name == billing && r.faults.kills > 0}
 		if s.name == mail {
-			se.Effects = r.provider.effects()
+			se.Effects, se.Explained = r.provider.effects(r.faults.restart)
 		} else if err := readEffects(ctx, r.stores[s.name], &se); err != nil {
 			return ev, err
 		}

@@ -59,6 +59,60 @@ func (c *cluster) lag(ctx context.Context, groups []string) (int64, error) {
 	return lag, nil
 }
 
+// held returns the ends of the partitions that a named member of the group has.
+func (c *cluster) held(ctx context.Context, group, member string) (map[int32]int64, error) {
+	described, err := c.admin.DescribeGroups(ctx, group)
+	if err == nil {
+		err = described.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for the members of group %s: %w", group, err)
+	}
+	listed, err := c.admin.ListEndOffsets(ctx, c.topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for the end of topic %s: %w", c.topic, err)
+	}
+	ends := map[int32]int64{}
+	for _, m := range described[group].Members {
+		assigned, ok := m.Assigned.AsConsumer()
+		// A subscriber is in the group by its own name and its topic's.
+		if !ok || m.InstanceID == nil || *m.InstanceID != member+"-"+c.topic {
+			continue
+		}
+		for _, t := range assigned.Topics {
+			for _, p := range t.Partitions {
+				if end, ok := listed.Lookup(t.Topic, p); ok {
+					ends[p] = end.Offset
+				}
+			}
+		}
+	}
+	return ends, nil
+}
+
+// unfinished returns how many records before the ends the group has not finished.
+func (c *cluster) unfinished(ctx context.Context, group string, ends map[int32]int64) (int64, error) {
+	committed, err := c.admin.FetchOffsets(ctx, group)
+	if err == nil {
+		err = committed.Error()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("asking for the offsets of group %s: %w", group, err)
+	}
+	var left int64
+	for p, end := range ends {
+		at := int64(0)
+		if o, ok := committed.Lookup(c.topic, p); ok && o.At > 0 {
+			at = o.At
+		}
+		left += max(0, end-at)
+	}
+	return left, nil
+}
+
 // records reads the whole topic.
 func (c *cluster) records(ctx context.Context) ([]logRecord, error) {
 	ends, err := c.admin.ListEndOffsets(ctx, c.topic)

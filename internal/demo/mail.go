@@ -64,6 +64,13 @@ func (m *mailer) send(ctx context.Context, e event.Event, text string) error {
 	return nil
 }
 
+// taken is a request that the provider took.
+type taken struct {
+	effectRow
+
+	at time.Time
+}
+
 // provider is the mail provider: an HTTP server that fails some requests, by
 // seed, and remembers what it has sent by idempotency key.
 type provider struct {
@@ -75,7 +82,7 @@ type provider struct {
 	mu       sync.Mutex
 	failures map[string]int
 	sent     map[string]bool
-	letters  []effectRow // in the order they were sent
+	letters  []taken // every request that was taken, in order, repeats included
 	failed   int
 	repeated int
 }
@@ -102,20 +109,22 @@ func (p *provider) close() {
 	<-p.done
 }
 
-// ServeHTTP fails an event's first request or two, or none, and sends its letter
-// once however often it is asked to.
+// ServeHTTP fails an event's first request or two, or none, and takes the others.
+// It sends a letter once however often it is asked to, and notes that it was asked:
+// mail is not killed, so that little explains a second request for a letter.
 func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	var l letter
 	if err := json.NewDecoder(io.LimitReader(req.Body, 1<<16)).Decode(&l); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	key := req.Header.Get("Idempotency-Key")
+	key, row := req.Header.Get("Idempotency-Key"), taken{effectRow{l.EventID, l.OrderID, l.Sequence, l.Type}, time.Now()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.sent[key]:
 		p.repeated++
+		p.letters = append(p.letters, row)
 		w.WriteHeader(http.StatusOK)
 	case p.failures[key] < plannedFailures(p.seed, l.OrderID, l.Sequence):
 		p.failures[key]++
@@ -123,7 +132,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "try again", http.StatusServiceUnavailable)
 	default:
 		p.sent[key] = true
-		p.letters = append(p.letters, effectRow{l.EventID, l.OrderID, l.Sequence, l.Type})
+		p.letters = append(p.letters, row)
 		w.WriteHeader(http.StatusAccepted)
 	}
 }
@@ -142,14 +151,36 @@ func plannedFailures(seed uint64, orderID string, sequence int64) int {
 	return 0
 }
 
-func (p *provider) effects() []effectRow {
+// effects returns the requests that were taken, but for repeats that a restart of
+// the broker explains: it takes partitions from members, whose running handlers
+// are cut off, perhaps between the letter and the note that it was sent. It
+// explains repeats of letters that were first asked for while it lasted; of
+// others nothing does.
+func (p *provider) effects(restart span) (rows []effectRow, explained int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]effectRow(nil), p.letters...)
+	first := make(map[string]time.Time, len(p.letters))
+	for _, l := range p.letters {
+		at, again := first[l.EventID]
+		if again && restart.has(at) {
+			explained++
+			continue
+		}
+		if !again {
+			first[l.EventID] = l.at
+		}
+		rows = append(rows, l.effectRow)
+	}
+	return rows, explained
 }
+
+// span is a time of trouble; the zero span is none.
+type span struct{ from, until time.Time }
+
+func (s span) has(t time.Time) bool { return !t.Before(s.from) && t.Before(s.until) }
 
 func (p *provider) counts() (sent, failed, repeated int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.letters), p.failed, p.repeated
+	return len(p.sent), p.failed, p.repeated
 }

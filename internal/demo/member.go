@@ -107,7 +107,7 @@ func (m Member) router(db store, registry *prometheus.Registry) (*router.Router,
 	if err != nil {
 		return nil, err
 	}
-	hs, err := db.handlers(role{service: m.Service, mailer: newMailer(m.MailURL)})
+	hs, err := db.handlers(role{service: m.Service, member: m.Instance, mailer: newMailer(m.MailURL)})
 	if err != nil {
 		return nil, err
 	}

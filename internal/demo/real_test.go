@@ -30,7 +30,9 @@ func TestTheDemoRunsOnRealKafkaAndPostgresAndLeavesNothingThere(t *testing.T) {
 	require.NoError(t, err, out.String())
 	require.True(t, rep.OK, "%s\n%v", out.String(), rep.Audit.Mismatches)
 	require.Equal(t, 600, rep.Audit.Published)
-	require.Equal(t, 1, rep.Kills)
+	require.Positive(t, rep.Kills)
+	require.Positive(t, rep.KilledAmid)
+	require.Positive(t, rep.AfterRestart)
 	require.Zero(t, rep.BrokerRestarts, "the cluster is not the demo's own")
 
 	cl, err := kgo.NewClient(opts...)

@@ -19,8 +19,15 @@ func (r Report) Print(out io.Writer) {
 	putf(out, "\n  refused: duplicates without a second effect; disorder: effects out of order\n")
 	putf(out, "  in the topic: %s of %s, %s second copies, %s out of order\n",
 		thousands(a.Published), count(a.Events, "event"), thousands(a.Copies), thousands(a.LogBreaks))
-	putf(out, "  on purpose: %s published twice, %s killed and restarted,\n    %s, %s of the mail provider\n\n",
-		count(r.PublishedTwice, "event"), count(r.Kills, "process"), count(r.BrokerRestarts, "broker restart"), count(r.MailFailures, "failure"))
+	putf(out, "  on purpose: %s published twice, %s,\n    %s of the mail provider\n",
+		count(r.PublishedTwice, "event"), count(r.BrokerRestarts, "broker restart"), count(r.MailFailures, "failure"))
+	for _, s := range a.Services {
+		if s.Explained > 0 {
+			putf(out, "  the restart cut handlers of %s off: %s asked for again\n", s.Name, count(s.Explained, "letter"))
+		}
+	}
+	putf(out, "  %s was killed with %s unfinished, and handled %s after its restart\n\n",
+		victim, count(r.KilledAmid, "event"), thousands(r.AfterRestart))
 	for _, m := range a.Mismatches {
 		putf(out, "  MISMATCH  %s\n", m)
 	}

@@ -31,6 +31,7 @@ var services = []struct {
 // role is what a consuming service does.
 type role struct {
 	service string
+	member  string  // the process's name
 	mailer  *mailer // of mail
 }
 
@@ -41,28 +42,28 @@ func roleHandlers[Tx any](r role, box inbox.Inbox[Tx], ledger inbox.Ledger, in f
 	case billing:
 		return []handlers.Handler{
 			handlers.InTx("open-invoice", box, func(ctx context.Context, tx Tx, e event.Of[OrderPlaced]) error {
-				return effect(ctx, in(tx), billing, e.Event, 0)
+				return r.effect(ctx, in(tx), e.Event, 0)
 			}),
 			handlers.InTx("book-payment", box, func(ctx context.Context, tx Tx, e event.Of[OrderPaid]) error {
-				return effect(ctx, in(tx), billing, e.Event, e.Payload.Amount)
+				return r.effect(ctx, in(tx), e.Event, e.Payload.Amount)
 			}),
 			handlers.InTx("bill-parcel", box, func(ctx context.Context, tx Tx, e event.Of[OrderShipped]) error {
-				return effect(ctx, in(tx), billing, e.Event, 0)
+				return r.effect(ctx, in(tx), e.Event, 0)
 			}),
 			handlers.InTx("refund", box, func(ctx context.Context, tx Tx, e event.Of[OrderCanceled]) error {
-				return effect(ctx, in(tx), billing, e.Event, -e.Payload.Refund)
+				return r.effect(ctx, in(tx), e.Event, -e.Payload.Refund)
 			}),
 		}
 	case shipping:
 		return []handlers.Handler{
 			handlers.InTx("release", box, func(ctx context.Context, tx Tx, e event.Of[OrderPaid]) error {
-				return effect(ctx, in(tx), shipping, e.Event, 0)
+				return r.effect(ctx, in(tx), e.Event, 0)
 			}),
 			handlers.InTx("hand-over", box, func(ctx context.Context, tx Tx, e event.Of[OrderShipped]) error {
-				return effect(ctx, in(tx), shipping, e.Event, 1)
+				return r.effect(ctx, in(tx), e.Event, 1)
 			}),
 			handlers.InTx("stop", box, func(ctx context.Context, tx Tx, e event.Of[OrderCanceled]) error {
-				return effect(ctx, in(tx), shipping, e.Event, 0)
+				return r.effect(ctx, in(tx), e.Event, 0)
 			}),
 		}
 	case mail:
@@ -85,15 +86,15 @@ func roleHandlers[Tx any](r role, box inbox.Inbox[Tx], ledger inbox.Ledger, in f
 
 // effect writes the effect of e: a row that names it, and a sum that would be
 // wrong if it were applied twice.
-func effect(ctx context.Context, q querier, service string, e event.Event, amount int64) error {
-	err := q.exec(ctx, `INSERT INTO demo_effect (service, event_id, order_id, sequence, type) VALUES ($1, $2, $3, $4, $5)`,
-		service, e.ID().String(), e.Aggregate().ID, e.Sequence(), e.Type())
+func (r role) effect(ctx context.Context, q querier, e event.Event, amount int64) error {
+	err := q.exec(ctx, `INSERT INTO demo_effect (service, member, event_id, order_id, sequence, type) VALUES ($1, $2, $3, $4, $5, $6)`,
+		r.service, r.member, e.ID().String(), e.Aggregate().ID, e.Sequence(), e.Type())
 	if err != nil {
 		return fmt.Errorf("writing the effect of %s: %w", e.ID(), err)
 	}
 	err = q.exec(ctx, `INSERT INTO demo_balance (service, order_id, balance) VALUES ($1, $2, $3)
 		ON CONFLICT (service, order_id) DO UPDATE SET balance = demo_balance.balance + excluded.balance`,
-		service, e.Aggregate().ID, amount)
+		r.service, e.Aggregate().ID, amount)
 	if err != nil {
 		return fmt.Errorf("updating the balance of %s: %w", e.Aggregate().ID, err)
 	}

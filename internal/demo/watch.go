@@ -17,18 +17,39 @@ const (
 // faults is what the demo breaks, and how far it has got with it.
 type faults struct {
 	kills    int
-	killedAt int // published, when the process was killed
-	revived  bool
-	restarts int
+	killedAt int  // published, when the process was killed
+	down     bool // killed and not yet started again
+	// Of the process when it was killed: the effects it had had, and the events
+	// of its partitions that were in the topic and not finished.
+	effects    int
+	unfinished int
+	after      int // events that it handled or refused when it was started again
+	restarts   int
+	restart    span // of the broker, and until all members are back in their groups
 }
+
+// A member whose partitions are taken as the broker comes back hears of it by a
+// heartbeat; handlers may have begun somewhat before the broker stopped.
+const (
+	beforeRestart = time.Second
+	afterRestart  = 10 * time.Second
+)
+
+// amid says that a kill hit a process in the middle of its work.
+func (f faults) amid() bool { return f.effects > 0 && f.unfinished > 0 }
 
 const victim = "billing-2"
 
 // missing names the faults that did not happen: without them nothing was shown.
 func (f faults) missing(ownBroker bool) []string {
 	var m []string
-	if f.kills == 0 || !f.revived {
-		m = append(m, "faults: no billing process was killed and started again while events were handled")
+	switch {
+	case f.kills == 0 || f.down:
+		m = append(m, fmt.Sprintf("faults: %s was not killed and started again while events were handled", victim))
+	case !f.amid():
+		m = append(m, fmt.Sprintf("faults: %s was not in the middle of its work when it was killed: it had had %d effects, and %d events of its partitions were not finished", victim, f.effects, f.unfinished))
+	case f.after == 0:
+		m = append(m, fmt.Sprintf("faults: %s handled nothing after it was started again", victim))
 	}
 	if ownBroker && f.restarts == 0 {
 		m = append(m, "faults: the broker was not restarted while events were published")
@@ -187,18 +208,17 @@ func (r *run) expected(types []string) int {
 func (r *run) breakThings(ctx context.Context, p progress) error {
 	f := &r.faults
 	switch {
-	case f.kills == 0 && p.published >= r.Events/5 && p.effects[billing] > 0:
-		r.retire(victim, billing)
-		f.kills, f.killedAt = 1, p.published
-		r.screen.sayf("killed %s with SIGKILL, in the middle of its work", victim)
-	case f.kills == 1 && !f.revived && (p.published >= f.killedAt+r.Events/20 || p.published == r.Events):
+	case !f.down && !f.amid() && p.published >= r.Events/5:
+		return r.killAmid(ctx, p.published)
+	case f.down && (p.published >= f.killedAt+r.Events/20 || p.published == r.Events):
 		if err := r.startMember(victim, billing); err != nil {
 			return err
 		}
-		f.revived = true
+		f.down = false
 		r.screen.sayf("started %s again", victim)
-	case r.broker != nil && f.restarts == 0 && f.revived && p.published >= r.Events/2:
+	case r.broker != nil && f.restarts == 0 && f.amid() && !f.down && p.published >= r.Events/2:
 		addr := *r.broker.addr.Load()
+		f.restart.from = time.Now().Add(-beforeRestart)
 		if err := r.broker.stop(); err != nil {
 			return err
 		}
@@ -206,9 +226,57 @@ func (r *run) breakThings(ctx context.Context, p progress) error {
 		if err := r.startBroker(ctx, addr); err != nil {
 			return err
 		}
+		// Its connections are from before.
+		r.cluster.close()
+		var err error
+		if r.cluster, err = openCluster(r.opts, r.topic); err != nil {
+			return err
+		}
 		f.restarts = 1
+		f.restart.until = time.Now().Add(afterRestart)
 		r.screen.sayf("started the broker again, on its data")
 	}
+	return nil
+}
+
+// killAmid kills the victim if it is in the middle of its work: it has had
+// effects, and its partitions have events that it has not finished. As it has a
+// name in its group, nobody else gets its partitions at once: what is not
+// finished after the kill was not finished by it. When it was quicker than the
+// kill, it is killed again another time.
+func (r *run) killAmid(ctx context.Context, published int) error {
+	f := &r.faults
+	mine := `SELECT count(*) FROM demo_effect WHERE service = $1 AND member = $2`
+	if err := one(ctx, r.stores[billing], mine, []any{billing, victim}, &f.effects); err != nil {
+		return fmt.Errorf("counting the effects of %s: %w", victim, err)
+	}
+	if f.effects == 0 {
+		return nil
+	}
+	ends, err := r.cluster.held(ctx, r.group(billing), victim)
+	if err != nil {
+		return err
+	}
+	if left, err := r.cluster.unfinished(ctx, r.group(billing), ends); err != nil || left == 0 {
+		return err
+	}
+	r.retire(victim, billing)
+	f.kills++
+	f.killedAt, f.down = published, true
+	if err := one(ctx, r.stores[billing], mine, []any{billing, victim}, &f.effects); err != nil {
+		return fmt.Errorf("counting the effects of %s: %w", victim, err)
+	}
+	left, err := r.cluster.unfinished(ctx, r.group(billing), ends)
+	if err != nil {
+		return err
+	}
+	f.unfinished = int(left)
+	were := "were"
+	if left == 1 {
+		were = "was"
+	}
+	r.screen.sayf("killed %s with SIGKILL: %s effects were its own, %s of its %s %s not finished",
+		victim, thousands(f.effects), count(f.unfinished, "event"), count(len(ends), "partition"), were)
 	return nil
 }
 

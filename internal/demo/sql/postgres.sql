@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS demo_journal (
 CREATE TABLE IF NOT EXISTS demo_effect (
     place    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     service  text   NOT NULL,
+    member   text   NOT NULL, -- the process that had it; empty: it has no name
     event_id text   NOT NULL,
     order_id text   NOT NULL,
     sequence bigint NOT NULL,

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS demo_journal (
 CREATE TABLE IF NOT EXISTS demo_effect (
     place    INTEGER PRIMARY KEY AUTOINCREMENT,
     service  TEXT    NOT NULL,
+    member   TEXT    NOT NULL, -- the process that had it; empty: it has no name
     event_id TEXT    NOT NULL,
     order_id TEXT    NOT NULL,
     sequence INTEGER NOT NULL,
