@@ -23,6 +23,7 @@ import (
 
 // kafkaFlags are the flags of every command that talks to Kafka.
 type kafkaFlags struct {
+	flag          string // by which the addresses were given
 	brokers       []string
 	clientID      string
 	tls           bool
@@ -36,14 +37,15 @@ type kafkaFlags struct {
 	timeout       time.Duration
 }
 
-func (k *kafkaFlags) register(cmd *cobra.Command) { k.registerAs(cmd, "brokers") }
+func (k *kafkaFlags) register(cmd *cobra.Command) {
+	k.registerAs(cmd, "brokers", []string{"127.0.0.1:9092"}, "bootstrap brokers, host:port")
+}
 
-// registerAs names the flag of the addresses; "" leaves it to the caller.
-func (k *kafkaFlags) registerAs(cmd *cobra.Command, brokers string) {
+// registerAs names the flag of the addresses.
+func (k *kafkaFlags) registerAs(cmd *cobra.Command, flag string, brokers []string, usage string) {
+	k.flag = "--" + flag
 	f := cmd.Flags()
-	if brokers != "" {
-		f.StringSliceVar(&k.brokers, brokers, []string{"127.0.0.1:9092"}, "bootstrap brokers, host:port")
-	}
+	f.StringSliceVar(&k.brokers, flag, brokers, usage)
 	f.StringVar(&k.clientID, "client-id", "tidings-cli", "name in the brokers' logs and quotas")
 	f.BoolVar(&k.tls, "tls", false, "encrypt the connections")
 	f.StringVar(&k.tlsCA, "tls-ca", "", "PEM file of the authorities to trust (default: the system's); implies --tls")
@@ -220,13 +222,15 @@ func (k *kafkaFlags) explain(cfg connection.Config, err error) error {
 	case isRefused(err) && cfg.SASL != nil:
 		return fmt.Errorf("brokers %s refused user %q with %s: %w; check --sasl-username and the password", addrs, cfg.SASL.Username, cfg.SASL.Mechanism, err)
 	case errors.As(err, &dns):
-		return unreachableError{fmt.Errorf("no broker reachable at %s: %w; check --brokers", addrs, dns)}
+		return unreachableError{fmt.Errorf("no broker reachable at %s: %w; check %s", addrs, dns, k.flag)}
 	case errors.As(err, &op) && op.Op == "dial" && !op.Timeout():
-		return unreachableError{fmt.Errorf("no broker reachable at %s: %w; check --brokers, or start one with 'tidings broker'", addrs, op)}
+		return unreachableError{fmt.Errorf("no broker reachable at %s: %w; check %s, or start one with 'tidings broker'", addrs, op, k.flag)}
 	case errors.Is(err, io.EOF) && cfg.SASL != nil:
 		return unreachableError{fmt.Errorf("brokers %s hung up on user %q with %s: check --sasl-username and the password, and whether they want --tls", addrs, cfg.SASL.Username, cfg.SASL.Mechanism)}
+	case errors.Is(err, io.EOF) && cfg.TLS == nil:
+		return unreachableError{fmt.Errorf("brokers %s hung up at once: if they want TLS, add --tls (with --tls-ca for an authority of your own); if they want a user, --sasl-mechanism", addrs)}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, kerr.RequestTimedOut), errors.As(err, &op) && op.Timeout():
 		return unreachableError{fmt.Errorf("no broker at %s answered within %s (--timeout)", addrs, k.timeout)}
 	}
-	return unreachableError{fmt.Errorf("no broker at %s answered: %w; is it a Kafka broker, and does it want TLS or SASL?", addrs, err)}
+	return unreachableError{fmt.Errorf("no broker at %s answered: %w; is it a Kafka broker, and does it want --tls or --sasl-mechanism?", addrs, err)}
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -20,7 +19,6 @@ import (
 func demoCommand() *cobra.Command {
 	var (
 		kafka  kafkaFlags
-		addrs  []string
 		cfg    demo.Config
 		asJSON bool
 	)
@@ -53,7 +51,7 @@ broker that is not its own.`,
 			if !cmd.Flags().Changed("seed") {
 				cfg.Seed = rand.Uint64N(1_000_000) //nolint:gosec // printed, so that the run can be repeated
 			}
-			if err := demoKafka(&cfg, &kafka, addrs); err != nil {
+			if err := demoKafka(&cfg, &kafka); err != nil {
 				return err
 			}
 			password := ""
@@ -65,14 +63,13 @@ broker that is not its own.`,
 				return err
 			}
 			cfg.Command = command
-			return runDemo(cmd.Context(), cmd.OutOrStdout(), cfg, asJSON)
+			return runDemo(cmd.Context(), cmd.OutOrStdout(), &kafka, cfg, asJSON)
 		},
 	}
-	kafka.registerAs(cmd, "")
+	kafka.registerAs(cmd, "kafka", nil, "run on these brokers instead of the embedded one")
 	f := cmd.Flags()
-	f.StringSliceVar(&addrs, "kafka", nil, "run on these brokers instead of the embedded one")
 	f.StringVar(&cfg.Postgres, "postgres", "", "run on this PostgreSQL server instead of SQLite files (URL; the user needs CREATEDB)")
-	f.IntVar(&cfg.Events, "events", 5000, "events in all")
+	f.IntVar(&cfg.Events, "events", demo.DefaultEvents, "events in all")
 	f.IntVar(&cfg.Orders, "orders", 0, "orders they are spread over (default: a tenth of the events)")
 	f.Uint64Var(&cfg.Seed, "seed", 0, "what happens follows from it (default: random, printed)")
 	f.BoolVar(&cfg.Keep, "keep", false, "keep the files, or the database and topic, after success too")
@@ -82,11 +79,10 @@ broker that is not its own.`,
 }
 
 // demoKafka fills cfg.Kafka when brokers are given.
-func demoKafka(cfg *demo.Config, kafka *kafkaFlags, addrs []string) error {
-	if len(addrs) == 0 {
+func demoKafka(cfg *demo.Config, kafka *kafkaFlags) error {
+	if len(kafka.brokers) == 0 {
 		return nil
 	}
-	kafka.brokers = addrs
 	conn, err := kafka.config()
 	if err != nil {
 		return err
@@ -95,14 +91,19 @@ func demoKafka(cfg *demo.Config, kafka *kafkaFlags, addrs []string) error {
 	return nil
 }
 
-func runDemo(ctx context.Context, out io.Writer, cfg demo.Config, asJSON bool) error {
+func runDemo(ctx context.Context, out io.Writer, kafka *kafkaFlags, cfg demo.Config, asJSON bool) error {
+	if cfg.Events == 0 { // the zero Config's default is not what was asked for
+		return usageError{fmt.Errorf("--events 0: say %d or more, or leave it out for %d", demo.MinEvents, demo.DefaultEvents)}
+	}
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
 	if cfg.Kafka != nil {
-		if err := reachable(ctx, cfg.Kafka); err != nil {
+		cl, err := kafka.dial(ctx, cfg.Kafka.Connection)
+		if err != nil {
 			return err
 		}
+		cl.Close()
 	}
 	if cfg.Postgres != "" {
 		d, err := openPostgres(ctx, cfg.Postgres)
@@ -154,16 +155,6 @@ func ownCommand(password string) (func(args ...string) *exec.Cmd, error) {
 		cmd.Env = env
 		return cmd
 	}, nil
-}
-
-func reachable(ctx context.Context, k *demo.Kafka) error {
-	probe := kafkaFlags{timeout: 30 * time.Second}
-	cl, err := probe.dial(ctx, k.Connection)
-	if err != nil {
-		return err
-	}
-	cl.Close()
-	return nil
 }
 
 // terminalWidth tells the columns of out when it is a terminal, else nil.

@@ -2,14 +2,21 @@ package cli_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -97,7 +104,15 @@ func TestMistakesInTheCallSayWhatWouldDo(t *testing.T) {
 		},
 		"demo too small": {
 			args: []string{"demo", "--events", "3"}, code: cli.ExitUsage,
-			stderr: "tidings: 3 events are too few: with less than 100 there is no middle in which to break things\nsee 'tidings demo --help'\n",
+			stderr: "tidings: events: 3 are too few: with less than 100 there is no middle in which to break things\nsee 'tidings demo --help'\n",
+		},
+		"demo of nothing": {
+			args: []string{"demo", "--events", "0"}, code: cli.ExitUsage,
+			stderr: "tidings: --events 0: say 100 or more, or leave it out for 5000\nsee 'tidings demo --help'\n",
+		},
+		"topic's name": {
+			args: []string{"topics", "create", "order", "bad topic!"}, code: cli.ExitUsage,
+			stderr: "tidings: create topic: topic name \"bad topic!\" has ' ' in it: Kafka allows letters, digits, '.', '_' and '-'\nsee 'tidings topics create --help'\n",
 		},
 		"broker on every address": {
 			args: []string{"broker", "--addr", "0.0.0.0:9092"}, code: cli.ExitUsage,
@@ -120,7 +135,7 @@ func TestWhatCannotBeReachedIsNamed(t *testing.T) {
 		},
 		"broker of the demo": {
 			args: []string{"demo", "--kafka", "127.0.0.1:1"}, code: cli.ExitUnreachable,
-			stderr: "tidings: no broker reachable at 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused; check --brokers, or start one with 'tidings broker'\n",
+			stderr: "tidings: no broker reachable at 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused; check --kafka, or start one with 'tidings broker'\n",
 		},
 		"database": {
 			args: []string{"migrate", "--postgres", "postgres://u:secret@127.0.0.1:1/orders?sslmode=disable"}, code: cli.ExitUnreachable,
@@ -231,4 +246,35 @@ func TestExitCodesFollowTheCause(t *testing.T) {
 	} {
 		require.Regexp(t, fmt.Sprintf(`(?m)^ +%d  `, code), text)
 	}
+}
+
+func TestMoreCopiesThanBrokersSayHowManyBrokersThereAre(t *testing.T) {
+	startBroker(t)
+	golden{
+		args: []string{"topics", "create", "order", "--replication", "3"}, code: cli.ExitFailed,
+		stderr: "tidings: create topic \"order\": [38] Invalid Replication Factor: the replication-factor is invalid: the cluster has 1 broker: lower the replication from 3, or set 0 for the brokers' default\n",
+	}.check(t)
+}
+
+func TestABrokerThatWantsTLSSaysTheFlag(t *testing.T) {
+	pair := certificate(t)
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	addr := c.ListenAddrs()[0]
+	golden{
+		args: []string{"topics", "list", "--brokers", addr}, code: cli.ExitUnreachable,
+		stderr: "tidings: brokers " + addr + " hung up at once: if they want TLS, add --tls (with --tls-ca for an authority of your own); if they want a user, --sasl-mechanism\n",
+	}.check(t)
+}
+
+// certificate makes a certificate that nobody trusts.
+func certificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

@@ -68,6 +68,9 @@ can run at every deployment; with another number it is an error (exit code 1).`,
 			}
 			for i, name := range args {
 				specs[i] = publisher.TopicSpec{Name: name, Partitions: partitions, Replication: replication, Retention: retention, Config: config}
+				if err := specs[i].Validate(); err != nil {
+					return usageError{err}
+				}
 			}
 			return kafka.topics(cmd.Context(), func(ctx context.Context, t *publisher.Topics) error {
 				if err := t.Create(ctx, specs...); err != nil {
