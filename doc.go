@@ -30,8 +30,9 @@
 //     commit together or not at all. A plain handler runs at least once, and the
 //     event's ID is the idempotency key.
 //   - Failure: an event that keeps failing, is rejected, comes late or cannot be
-//     read stops its own key only, and is tried again slowly. Nothing is
-//     acknowledged that was not handled, and nothing is dropped.
+//     read holds its own key, for all handlers of that subscription, until the
+//     dead-letter store exists; other keys go on. It is tried again slowly.
+//     Nothing is acknowledged that was not handled, and nothing is dropped.
 //   - Memory is bounded at every stage, by count and by bytes; a slow stage slows
 //     the one before it.
 //   - Nothing runs behind the caller's back: Run blocks until its context ends and
