@@ -20,6 +20,7 @@ help: ## List these targets
 
 .PHONY: demo
 demo: ## Watch an event bus at work: crashes, repeats, and an audit of every event (no Docker)
+	@echo "building the demo (up to a minute the first time)" >&2
 	@go run ./cmd/tidings demo $(ARGS)
 
 .PHONY: test
