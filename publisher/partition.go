@@ -243,7 +243,7 @@ func (p *partition) retry(a answer, started time.Time, pause *backoff) bool {
 	p.pub.config.Logger.Debug("produce request failed, it will be sent again",
 		"topic", p.topic.name, "partition", p.id, "in", wait, "err", a.err)
 	if a.stale {
-		if err := p.topic.refresh(started); err != nil {
+		if err := p.topic.refresh(p, started); err != nil {
 			p.refuse(nil, err, false)
 			return false
 		}

@@ -17,9 +17,14 @@ type topic struct {
 	pub  *Publisher
 	name string
 	gate chan struct{} // one at a time asks the brokers
-	now  atomic.Pointer[layout]
+	// drains hands out leave to look for the leaders while who holds the gate
+	// waits for partitions to run empty.
+	drains chan struct{}
+	now    atomic.Pointer[layout]
 	// batchBytes is MaxBatchBytes, or less where the topic was found to take less.
 	batchBytes atomic.Int64
+	// described is the partition count that the brokers last told.
+	described atomic.Int64
 	// unkeyed counts the bytes of records without a key.
 	unkeyed atomic.Int64
 }
@@ -49,7 +54,7 @@ var missingPauses = []time.Duration{100 * time.Millisecond, 300 * time.Milliseco
 var byMurmur2 = kafka.Murmur2Balancer{Consistent: true}
 
 func newTopic(p *Publisher, name string) *topic {
-	t := &topic{pub: p, name: name, gate: make(chan struct{}, 1)}
+	t := &topic{pub: p, name: name, gate: make(chan struct{}, 1), drains: make(chan struct{})}
 	t.batchBytes.Store(int64(p.config.MaxBatchBytes))
 	return t
 }
@@ -114,22 +119,28 @@ func (t *topic) ready(ctx context.Context) (*layout, error) {
 }
 
 // refresh asks for the leaders again unless that was done after since. It
-// returns only errors that end the batch: the topic is gone, or may not be used.
-func (t *topic) refresh(since time.Time) error {
+// returns only errors that end p's batch: the topic or the partition is gone, or
+// may not be used.
+func (t *topic) refresh(p *partition, since time.Time) error {
 	ctx, cancel := context.WithTimeout(t.pub.always, t.pub.config.RequestTimeout)
 	defer cancel()
-	if t.lock(ctx) != nil {
+	ask := func() error { return t.learn(ctx, false) }
+	select {
+	case t.gate <- struct{}{}:
+		defer t.unlock()
+		if l := t.now.Load(); l != nil && l.checked.After(since) {
+			return nil
+		}
+	case t.drains <- struct{}{}:
+		ask = func() error { return t.follow(ctx) }
+	case <-ctx.Done():
 		return nil // the next attempt tells
 	}
-	defer t.unlock()
-	if l := t.now.Load(); l != nil && l.checked.After(since) {
-		return nil
-	}
 	for i := 0; ; i++ {
-		err := t.learn(ctx, false)
+		err := ask()
 		switch {
 		case err == nil:
-			return nil
+			return t.missing(p)
 		case errors.Is(err, ErrUnknownTopic) && i < len(missingPauses):
 			if !sleep(ctx, t.pub.abort, missingPauses[i]) {
 				return nil
@@ -142,15 +153,41 @@ func (t *topic) refresh(since time.Time) error {
 	}
 }
 
+// missing refuses what waits for a partition that the topic has no more.
+func (t *topic) missing(p *partition) error {
+	if count := int(t.described.Load()); int(p.id) >= count {
+		return t.changed(len(t.now.Load().partitions), count)
+	}
+	return nil
+}
+
+// follow notes the leaders of the partitions that run empty.
+func (t *topic) follow(ctx context.Context) error {
+	res, described, err := t.describe(ctx)
+	if err == nil {
+		t.now.Load().lead(res, described)
+	}
+	return err
+}
+
+func (t *topic) describe(ctx context.Context) (*metadata.Response, *metadata.ResponseTopic, error) {
+	res, err := t.pub.wire.metadata(ctx, []string{t.name})
+	if err != nil {
+		return nil, nil, err
+	}
+	described, err := describedTopic(res, t.name)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.described.Store(int64(len(described.Partitions)))
+	return res, described, nil
+}
+
 // learn asks the brokers once. With change it follows a partition count that was
 // accepted, for which the old partitions must run empty; their own goroutines
 // leave that to the next caller. The gate is held.
 func (t *topic) learn(ctx context.Context, change bool) error {
-	res, err := t.pub.wire.metadata(ctx, []string{t.name})
-	if err != nil {
-		return err
-	}
-	described, err := describedTopic(res, t.name)
+	res, described, err := t.describe(ctx)
 	if err != nil {
 		return err
 	}
@@ -174,10 +211,7 @@ func (t *topic) learn(ctx context.Context, change bool) error {
 	if adopted {
 		t.pub.config.Logger.InfoContext(ctx, "recorded the topic's partition count", "topic", t.name, "partitions", count)
 		// Another may have grown the topic while the count was written.
-		if res, err = t.pub.wire.metadata(ctx, []string{t.name}); err != nil {
-			return err
-		}
-		if described, err = describedTopic(res, t.name); err != nil {
+		if res, described, err = t.describe(ctx); err != nil {
 			return err
 		}
 		count = len(described.Partitions)
@@ -190,8 +224,11 @@ func (t *topic) learn(ctx context.Context, change bool) error {
 		next.refused = t.changed(recorded, count)
 		t.pub.config.Logger.ErrorContext(ctx, "the topic is refused", "topic", t.name, "err", next.refused)
 	} else if old == nil || count != len(old.partitions) {
-		if err := t.drain(ctx, old); err != nil {
-			return err
+		if old != nil {
+			old.lead(res, described)
+			if err := t.drain(ctx, old); err != nil {
+				return err
+			}
 		}
 		next.partitions, next.indexes = t.partitions(count)
 	}
@@ -226,18 +263,17 @@ func (t *topic) partitions(n int) (ps []*partition, indexes []int) {
 // drain waits for the records that were queued by the old count, which must be
 // in the log before their keys go elsewhere (I2).
 func (t *topic) drain(ctx context.Context, old *layout) error {
-	if old == nil {
-		return nil
-	}
 	var busy []<-chan struct{}
 	for _, p := range old.partitions {
 		if idle := p.retire(); idle != nil {
 			busy = append(busy, idle)
 		}
 	}
-	for _, idle := range busy {
+	for len(busy) > 0 {
 		select {
-		case <-idle:
+		case <-busy[0]:
+			busy = busy[1:]
+		case <-t.drains: // a partition looks for its leader
 		case <-ctx.Done():
 			return fmt.Errorf("topic %q: waiting for what was queued by the old partition count: %w", t.name, context.Cause(ctx))
 		}
