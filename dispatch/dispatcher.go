@@ -80,7 +80,9 @@ func (c Config) validate() error {
 // *UnpublishedError when the work is done and its events are not published.
 //
 // Inside another Do of the same Dispatcher the events belong to the outer one:
-// they are published when that has succeeded, unless this work failed.
+// they are published when that has succeeded, unless this work failed. Then
+// also those are dropped that an aggregate recorded in it which the outer work
+// had collected before.
 func (d *Dispatcher) Do(ctx context.Context, work func(context.Context) error) error {
 	if outer := unitOf(ctx); outer != nil && outer.dispatcher == d {
 		return outer.nested(ctx, work)

@@ -286,3 +286,41 @@ func (printer) Publish(_ context.Context, events ...event.Event) error {
 	}
 	return nil
 }
+
+func TestFailedInnerWorkDropsWhatCollectedAggregatesRecordedInIt(t *testing.T) {
+	for name, again := range map[string]bool{"collected in it again": true, "only recorded": false} {
+		t.Run(name, func(t *testing.T) {
+			s := &sink{}
+			d := dispatcher(t, s)
+			o := newOrder("o", 0)
+			fail := func(ctx context.Context, total int, inner func(context.Context)) {
+				require.ErrorIs(t, d.Do(ctx, func(ctx context.Context) error {
+					o.Record(placed{total})
+					if again {
+						require.NoError(t, dispatch.Collect(ctx, o))
+					}
+					inner(ctx)
+					return assert.AnError
+				}), assert.AnError)
+			}
+			none := func(context.Context) {}
+			require.NoError(t, d.Do(t.Context(), func(ctx context.Context) error {
+				o.Record(placed{1})
+				require.NoError(t, dispatch.Collect(ctx, o))
+				o.Record(placed{2}) // before the inner work, not yet taken
+				fail(ctx, 90, none)
+				o.Record(placed{3})
+				fail(ctx, 91, func(ctx context.Context) { fail(ctx, 92, none) })
+				require.NoError(t, d.Do(ctx, func(context.Context) error {
+					o.Record(placed{4})
+					fail(ctx, 93, none)
+					return nil
+				}))
+				o.Record(placed{5})
+				return nil
+			}))
+			assert.Equal(t, []string{`o {"total":1}`, `o {"total":2}`, `o {"total":3}`, `o {"total":4}`, `o {"total":5}`}, s.data())
+			assert.Empty(t, o.Recorded())
+		})
+	}
+}

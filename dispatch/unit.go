@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/tidings-bus/tidings/event"
@@ -25,10 +26,18 @@ type unit struct {
 	aggregates []collected
 }
 
-// collected is an aggregate and how many of its recorded events were taken.
+// collected is an aggregate and how many of its recorded events were dealt with.
 type collected struct {
 	aggregate event.Recording
 	taken     int
+	dropped   []span // what it recorded in nested work that failed
+}
+
+// span is the recorded events from from up to, and without, to.
+type span struct{ from, to int }
+
+func (c *collected) drops(i int) bool {
+	return slices.ContainsFunc(c.dropped, func(s span) bool { return s.from <= i && i < s.to })
 }
 
 // Raise adds an event to the unit of work that ctx belongs to: payload, a value
@@ -107,6 +116,9 @@ func (u *unit) take(ctx context.Context, i int) error {
 	c := &u.aggregates[i]
 	recorded := c.aggregate.Recorded()
 	for ; c.taken < len(recorded); c.taken++ {
+		if c.drops(c.taken) {
+			continue
+		}
 		if err := u.raise(ctx, recorded[c.taken]); err != nil {
 			return err
 		}
@@ -114,10 +126,15 @@ func (u *unit) take(ctx context.Context, i int) error {
 	return nil
 }
 
-// nested runs work inside u: what it raised is dropped when it fails.
+// nested runs work inside u: what it raised is dropped when it fails, and what
+// the aggregates recorded that u had collected before.
 func (u *unit) nested(ctx context.Context, work func(context.Context) error) error {
 	u.mu.Lock()
-	events, aggregates := len(u.events), append([]collected(nil), u.aggregates...)
+	events, aggregates := len(u.events), slices.Clone(u.aggregates)
+	recorded := make([]int, len(aggregates))
+	for i := range aggregates {
+		recorded[i] = len(aggregates[i].aggregate.Recorded())
+	}
 	u.mu.Unlock()
 	succeeded := false
 	defer func() {
@@ -127,6 +144,12 @@ func (u *unit) nested(ctx context.Context, work func(context.Context) error) err
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		u.events, u.aggregates = u.events[:events], aggregates
+		for i := range aggregates {
+			c := &aggregates[i]
+			if now := len(c.aggregate.Recorded()); now > recorded[i] {
+				c.dropped = append(slices.Clip(c.dropped), span{recorded[i], now})
+			}
+		}
 	}()
 	if err := work(ctx); err != nil {
 		return err
