@@ -167,7 +167,6 @@ func TestTransactionsAreReadCommittedWhateverTheDefault(t *testing.T) {
 	strict, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	defer strict.Close()
-	exec(t, pool, `INSERT INTO tidings.handler (grp, name, epoch) VALUES ('billing', 'charge', 0)`)
 	_, err = newInbox(t, pgxinbox.Config{Pool: strict}).Apply(t.Context(), admission("o-1"), func(ctx context.Context, tx pgx.Tx) error {
 		var isolation string
 		require.NoError(t, tx.QueryRow(ctx, `SHOW transaction_isolation`).Scan(&isolation))

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,7 +52,7 @@ func (u *Upkeep) drop(ctx context.Context, db *sql.DB) (delayed bool, err error)
 		}
 	}()
 	bound := min(max(u.PartitionEvery, shortestWait), longestWait)
-	if _, err := conn.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, false)`, fmt.Sprint(bound.Milliseconds())); err != nil {
+	if _, err := conn.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, false)`, strconv.FormatInt(bound.Milliseconds(), 10)); err != nil {
 		return false, fmt.Errorf("drop inbox partitions past retention: %w", err)
 	}
 	for {

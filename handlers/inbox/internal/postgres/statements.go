@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	_ "embed"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"time"
@@ -75,23 +74,43 @@ func Time(id uuid.UUID) (int64, bool) {
 // run for another inbox, with a shorter one.
 func Register(ctx context.Context, db *sql.DB, h inbox.Handler, retention time.Duration) (int32, error) {
 	const (
-		keep = `UPDATE tidings.inbox_cover SET retention_ms = $1 WHERE retention_ms < $1`
-		find = `SELECT id FROM tidings.handler WHERE grp = $1 AND name = $2 AND epoch = $3`
+		find = `SELECT coalesce((SELECT id FROM tidings.handler WHERE grp = $1 AND name = $2 AND epoch = $3), 0), retention_ms FROM tidings.inbox_cover`
 		add  = `INSERT INTO tidings.handler (grp, name, epoch) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+		keep = `UPDATE tidings.inbox_cover SET retention_ms = $1 WHERE retention_ms < $1`
 	)
-	if _, err := db.ExecContext(ctx, keep, retention.Milliseconds()); err != nil {
-		return 0, fmt.Errorf("record the inbox's retention: %w", err)
+	var (
+		id   int32
+		kept int64
+		ms   = retention.Milliseconds()
+	)
+	err := db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id, &kept)
+	if err == nil && kept < ms {
+		err = write(ctx, db, keep, ms)
 	}
-	var id int32
-	err := db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
+	if err == nil && id == 0 {
 		// Another member may add it first: then this waits for it and adds none.
-		if _, err = db.ExecContext(ctx, add, h.Group, h.Name, h.Epoch); err == nil {
-			err = db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id)
+		if err = write(ctx, db, add, h.Group, h.Name, h.Epoch); err == nil {
+			err = db.QueryRowContext(ctx, find, h.Group, h.Name, h.Epoch).Scan(&id, &kept)
 		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("register handler %q of group %q: %w", h.Name, h.Group, err)
 	}
 	return id, nil
+}
+
+// write runs a statement that writes, whatever the default of transactions is.
+func write(ctx context.Context, db *sql.DB, query string, args ...any) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing, after an error that counts
+	if _, err := tx.ExecContext(ctx, `SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE`); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
