@@ -27,6 +27,15 @@ const badLines = `{"specversion":"1.0","id":"b1","source":"/test","type":"order.
 {}
 `
 
+func TestTheEventInPublishsHelpCanBePublished(t *testing.T) {
+	startBroker(t)
+	ok(t, "", "topics", "create", "order")
+	help := ok(t, "", "help", "publish")
+	shown := help[strings.Index(help, "  {"):strings.Index(help, "\n\nUsage:")]
+	require.Contains(t, ok(t, shown, "publish"), "order 1\n")
+	require.Contains(t, ok(t, "", "tail", "order", "--from-beginning", "--follow=false"), `{"total":100}`)
+}
+
 func TestPublishTakesOneEventABatchAndLines(t *testing.T) {
 	addr := startBroker(t)
 	ok(t, "", "topics", "create", "order", "--partitions", "1")

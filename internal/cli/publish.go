@@ -51,7 +51,13 @@ bounded however long the input is.
 
 An event's topic is its aggregate's type, the key its aggregate's ID: the
 attributes "aggregatetype" and "partitionkey". An event without a key is bad: its
-order would be anybody's guess.`,
+order would be anybody's guess. The ID tells duplicates apart; a UUIDv7 serves best.
+
+A whole event:
+
+  {"specversion":"1.0","id":"019a9f6e-2c00-7000-8000-000000000001",
+   "source":"/orders","type":"order.placed",
+   "aggregatetype":"order","partitionkey":"o-1","data":{"total":100}}`,
 		Example: `  tidings publish events.ndjson
   tidings tail order --from-beginning --follow=false --json | tidings publish --topic order-copy
   tidings publish --skip-bad batch.json`,
