@@ -9,7 +9,7 @@
 //	dispatch    collects it while the work runs, and publishes after its commit
 //	publisher   Kafka: topic = aggregate type, key = aggregate ID
 //	subscriber  Kafka -> lanes: a key in order, keys side by side
-//	router      watermill Router: event type -> typed handlers
+//	router      watermill Router: typed handlers by event type
 //	handlers    one transaction: admitted by the inbox + effect
 //	ack         offsets up to the last event before which all are finished
 //

@@ -47,7 +47,7 @@ func (f faults) missing(ownBroker bool) []string {
 	case f.kills == 0 || f.down:
 		m = append(m, fmt.Sprintf("faults: %s was not killed and started again while events were handled", victim))
 	case !f.amid():
-		m = append(m, fmt.Sprintf("faults: %s was not in the middle of its work when it was killed: it had had %d effects, and %d events of its partitions were not finished", victim, f.effects, f.unfinished))
+		m = append(m, fmt.Sprintf("faults: %s was not in the middle of its work when it was killed: %d effects were its own, %d events of its partitions were not finished", victim, f.effects, f.unfinished))
 	case f.after == 0:
 		m = append(m, fmt.Sprintf("faults: %s handled nothing after it was started again", victim))
 	}
