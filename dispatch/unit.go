@@ -33,7 +33,7 @@ type collected struct {
 	dropped   []span // what it recorded in nested work that failed
 }
 
-// span is the recorded events from from up to, and without, to.
+// span is some of the recorded events, the one at to not among them.
 type span struct{ from, to int }
 
 func (c *collected) drops(i int) bool {
