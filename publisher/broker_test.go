@@ -125,7 +125,10 @@ func TestAFailingPartitionHoldsUpNoOtherOfItsBroker(t *testing.T) {
 	}
 	stuck := make(chan error, 1)
 	sendBehind(ctx, p, stuck, all...)
-	eventually(t, "only the failing one is left", func() bool { return buffered(p) == 1 })
+	eventually(t, "only the failing one is left", func() bool {
+		n, _ := held(p)
+		return n == 1
+	})
 	for i := range 20 {
 		require.NoError(t, p.Publish(ctx, ev(t, keys[0], text(i)), ev(t, keys[5], text(i))))
 	}

@@ -33,11 +33,36 @@ type record struct {
 	seq   uint64 // its place in the partition's queue
 	key   []byte // nil: ordered with nothing
 	body  []byte // key, value and headers, encoded
+	piece *piece
 	// settled is true when the call knows the outcome. Guarded by the
 	// partition's mutex.
 	settled bool
 	// doubt is true when a broker may hold it although it is not acknowledged.
 	doubt bool
+}
+
+// piece is records whose memory is one, so that any of them keeps all of it: the
+// room in the buffer is given back for all, with the last (I8).
+type piece struct {
+	room amount
+	held atomic.Int64 // records
+}
+
+// amount is room in the buffer.
+type amount struct{ events, bytes int }
+
+func newPiece(room amount) *piece {
+	p := &piece{room: room}
+	p.held.Store(int64(room.events))
+	return p
+}
+
+// release says what room is free when n more records are held no longer.
+func (p *piece) release(n int) amount {
+	if p.held.Add(int64(-n)) == 0 {
+		return p.room
+	}
+	return amount{}
 }
 
 // size bounds the bytes of r in a batch.

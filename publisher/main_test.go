@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -188,5 +189,14 @@ func together(n int, f func(i int)) {
 }
 
 func text(i int) string { return fmt.Sprintf("%04d", i) }
+
+// bodied makes a record with room in the buffer, as publish does.
+func bodied(ctx context.Context, t testing.TB, p *Publisher, c *call, index int, body event.KafkaRecord) *record {
+	t.Helper()
+	r := &record{call: c, index: index, key: body.Key, body: appendBody(nil, &body)}
+	r.piece = newPiece(amount{1, r.size()})
+	assert.NoError(t, p.budget.take(ctx, 1, r.size()))
+	return r
+}
 
 func recordOf(e event.Event) event.KafkaRecord { return event.ToKafka(e) }

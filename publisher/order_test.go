@@ -87,11 +87,9 @@ func TestI2NoLaterEventIsAcknowledgedBeforeAnEarlierOne(t *testing.T) {
 			for j := range n {
 				key := fmt.Sprintf("k%d", roll(keys))
 				value := fmt.Sprintf("%d-%d-%d", caller, i, j)
-				body := &event.KafkaRecord{Key: []byte(key), Value: []byte(value)}
-				r := &record{call: cl, index: j, key: body.Key, body: appendBody(nil, body)}
+				r := bodied(ctx, t, p, cl, j, event.KafkaRecord{Key: []byte(key), Value: []byte(value)})
 				q := l.choose(tp, r.key, 1)
 				touched[q] = true
-				_ = p.budget.take(ctx, 1, r.size())
 				queue.Lock()
 				now := sent{call: cl, index: j, value: value}
 				assert.True(t, q.add(cl, r, r))
@@ -330,9 +328,7 @@ func TestI2AnAnswerSettlesItsEventsBeforeTheirCallerCanLeave(t *testing.T) {
 			require.NoError(t, p.Publish(ctx, ev(t, "a", "0")))
 			q := p.topic("one").now.Load().partitions[0]
 			cl := newCall(1)
-			body := recordOf(ev(t, "a", "1"))
-			r := &record{call: cl, key: body.Key, body: appendBody(nil, &body)}
-			require.NoError(t, p.budget.take(ctx, 1, r.size()))
+			r := bodied(ctx, t, p, cl, 0, recordOf(ev(t, "a", "1")))
 			q.mu.Lock() // as add does, but that the test sends
 			q.busy = true
 			q.seq++

@@ -12,22 +12,16 @@ import (
 
 var errEarlierInCall = errors.New("in this call")
 
-// amount is room in the buffer to give back.
-type amount struct{ events, bytes int }
-
-func (a *amount) add(r *record) {
-	a.events++
-	a.bytes += r.size()
-}
-
 // acknowledge settles the whole batch. p.mu is held.
 func (p *partition) acknowledge() {
-	var freed amount
-	for _, r := range p.batch {
-		freed.add(r)
+	for from, to := 0, 0; from < len(p.batch); from = to { // before its callers go on
+		of := p.batch[from].piece
+		for to < len(p.batch) && p.batch[to].piece == of {
+			to++
+		}
+		p.pub.free(of.release(to - from))
 	}
-	p.pub.free(freed) // before its callers go on
-	p.pub.metrics.acknowledged(p.topic.name, freed.events)
+	p.pub.metrics.acknowledged(p.topic.name, len(p.batch))
 	var of *call
 	n := 0
 	for _, r := range p.batch {
@@ -183,7 +177,7 @@ func (p *partition) prune() {
 	rest := p.batch[:0:0]
 	for _, r := range p.batch {
 		if r.settled {
-			p.pub.free(amount{1, r.size()})
+			p.pub.free(r.piece.release(1))
 			continue
 		}
 		if s, is := p.givenUp[string(r.key)]; is && s.holds(r) {
@@ -238,7 +232,7 @@ func (p *partition) filterQueue(keep func(*record) bool) {
 
 // fail settles r as not acknowledged and gives its room back. p.mu is held.
 func (p *partition) fail(r *record, err error) {
-	p.pub.free(amount{1, r.size()}) // before its caller goes on
+	p.pub.free(r.piece.release(1)) // before its caller goes on
 	if r.settled {
 		return
 	}

@@ -77,11 +77,12 @@ func (s *sending) piece(ctx context.Context) {
 		return
 	}
 	buffer := make([]byte, 0, bodies)
+	held := newPiece(room)
 	slab := make([]record, len(records))
 	for i := range records {
 		from := len(buffer)
 		buffer = appendBody(buffer, &records[i].record)
-		slab[i] = record{call: s.call, index: records[i].index, key: records[i].record.Key, body: buffer[from:len(buffer):len(buffer)]}
+		slab[i] = record{call: s.call, index: records[i].index, key: records[i].record.Key, body: buffer[from:len(buffer):len(buffer)], piece: held}
 	}
 	for from, to := 0, 0; from < len(records); from = to {
 		t := records[from].topic
@@ -161,12 +162,10 @@ func (s *sending) spread(ctx context.Context, t *topic, records []record) {
 	for len(records) > 0 {
 		layout, err := t.ready(ctx)
 		if err != nil {
-			var freed amount
 			for i := range records {
-				freed.add(&records[i])
 				s.refuse(records[i].index, t.name, records[i].key, err)
 			}
-			s.pub.free(freed)
+			s.pub.free(records[0].piece.release(len(records)))
 			return
 		}
 		if len(records) == 1 {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,6 +164,37 @@ func TestAFullBufferBlocksUntilTheContextEnds(t *testing.T) {
 	require.NoError(t, <-done)
 	require.NoError(t, p.Publish(within(t, 5*time.Second), ev(t, "d", "5")))
 	assert.Equal(t, []string{"5"}, valuesOf(log(t, c, "order"), "d"))
+}
+
+// I8: events of one call share memory, which one of them keeps from being freed.
+func TestI8RoomIsGivenBackWithTheMemoryThatItStandsFor(t *testing.T) {
+	c := cluster(t)
+	p := start(t, to(c))
+	keys := keysOf(t, p)
+	var fails atomic.Bool
+	fails.Store(true)
+	c.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Produce}, Topic: "order", Partitions: []int32{2}, Err: kerr.NotEnoughReplicas, Count: -1,
+		When: func(kmsg.Request) bool { return fails.Load() },
+	})
+	events, size := []event.Event{ev(t, keys[2], "stuck")}, 0
+	for i := range 99 {
+		events = append(events, ev(t, keys[0], text(i)))
+	}
+	for _, e := range events {
+		r := recordOf(e)
+		size += bodySize(&r) + recordOverhead
+	}
+	done := make(chan error, 1)
+	sendBehind(within(t, 20*time.Second), p, done, events...)
+	left := func() int { n, _ := held(p); return n }
+	eventually(t, "one is left", func() bool { return len(done) == 0 && buffered(p) > 0 && left() == 1 })
+	n, bytes := p.budget.held()
+	assert.Equal(t, []int{100, size}, []int{n, bytes})
+	fails.Store(false)
+	require.NoError(t, <-done)
+	n, bytes = p.budget.held()
+	assert.Equal(t, []int{0, 0}, []int{n, bytes})
 }
 
 func TestTheBufferIsBoundedByBytesAndServesInOrder(t *testing.T) {

@@ -163,11 +163,10 @@ func TestAnAcceptedCountWaitsForWhatWasQueuedByTheOldOne(t *testing.T) {
 	old := p.topic("order").now.Load()
 	cl := newCall(1)
 	k := ev(t, key, "1")
-	body := recordOf(k)
-	r := &record{call: cl, key: body.Key, body: appendBody(nil, &body)}
-	require.NoError(t, p.budget.take(ctx, 1, r.size()))
-	require.True(t, old.choose(p.topic("order"), body.Key, 1).add(cl, r, r))
+	r := bodied(ctx, t, p, cl, 0, recordOf(k))
+	require.True(t, old.choose(p.topic("order"), r.key, 1).add(cl, r, r))
 	require.NoError(t, topics.Accept(ctx, "order"))
+	eventually(t, "the knowledge of the topic is old", func() bool { return time.Since(old.checked) > config.MetadataMaxAge })
 	done := make(chan error, 1)
 	sendBehind(ctx, p, done, ev(t, key, "2"))
 	eventually(t, "the old layout is retired", func() bool {
@@ -181,11 +180,14 @@ func TestAnAcceptedCountWaitsForWhatWasQueuedByTheOldOne(t *testing.T) {
 	require.Empty(t, cl.failed)
 	require.NoError(t, <-done)
 	assert.Len(t, p.topic("order").now.Load().partitions, 8)
-	var offsets []string
+	now := p.topic("order").now.Load()
+	from, to := old.choose(p.topic("order"), []byte(key), 1).id, now.choose(p.topic("order"), []byte(key), 1).id
+	require.NotEqual(t, from, to)
+	at := make(map[string]int32)
 	for _, r := range log(t, c, "order") {
-		offsets = append(offsets, fmt.Sprintf("%d:%s", r.Partition, r.Value))
+		at[string(r.Value)] = r.Partition
 	}
-	assert.Len(t, offsets, 3)
+	assert.Equal(t, map[string]int32{"0": from, "1": from, "2": to}, at)
 }
 
 // The goroutine that sends must not wait for itself when it is the one that
