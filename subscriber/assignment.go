@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,9 +19,16 @@ func (s *subscription) assigned(_ context.Context, _ *kgo.Client, all map[string
 	s.metrics.rebalances.WithLabelValues(s.config.Group, s.topic).Inc()
 	ids := all[s.topic]
 	s.mu.Lock()
+	if s.stopping { // nobody reads them: they are only passed through
+		s.mu.Unlock()
+		return
+	}
 	for _, id := range ids {
 		if s.partitions[id] == nil {
-			s.partitions[id] = &partition{lanes: s.lanes.Open(id), committed: -1, watermark: -1, moved: time.Now()}
+			s.partitions[id] = &partition{
+				lanes: s.lanes.Open(id), committed: -1, watermark: -1, moved: time.Now(),
+				lost: make(chan struct{}), gone: make(chan struct{}),
+			}
 		}
 	}
 	s.mu.Unlock()
@@ -30,28 +38,61 @@ func (s *subscription) assigned(_ context.Context, _ *kgo.Client, all map[string
 	s.regulate()
 }
 
-// revoked gives partitions up in good order: what has started is finished, within
-// the drain's bounds, and committed.
+// revoked gives partitions up in good order. The group waits for it, so it waits
+// also for those that are being given up already.
 func (s *subscription) revoked(_ context.Context, _ *kgo.Client, all map[string][]int32) {
 	ids := all[s.topic]
 	if len(ids) == 0 {
 		return
 	}
-	begin := time.Now()
-	s.commits.Lock()
-	defer s.commits.Unlock()
-	parts := s.take(ids)
-	clean := s.drain(parts) //nolint:contextcheck // what is started must be wound up whatever has ended
-	s.commit(parts)         //nolint:contextcheck // what is started must be wound up whatever has ended
-	for _, p := range parts {
-		p.lanes.Close()
+	leaving := s.among(ids)
+	s.giveUp(s.take(ids)) //nolint:contextcheck // what is started must be wound up whatever has ended
+	for _, p := range leaving {
+		<-p.gone
 	}
+	s.regulate()
+}
+
+// stop gives all partitions up while the member is still in the group and sends
+// heartbeats: once it leaves it sends none, and a drain longer than the session
+// would lose the partitions half-way.
+func (s *subscription) stop() {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	parts := s.takeAll()
+	leaving := s.among(nil)
+	s.giveUp(parts)
+	for _, p := range leaving {
+		<-p.gone
+	}
+}
+
+// giveUp finishes what has started on parts, within the drain's bounds, and
+// commits it. They are listed as leaving since they were taken.
+func (s *subscription) giveUp(parts map[int32]*partition) {
+	if len(parts) == 0 {
+		return
+	}
+	begin := time.Now()
+	clean := s.drain(parts)
+	committed := s.commitLast(parts)
+	// A commit on its way may carry them; the next one must not.
+	s.commits.Lock()
+	s.mu.Lock()
+	for id, p := range parts {
+		delete(s.leaving, id)
+		p.lanes.Close()
+		close(p.gone)
+	}
+	s.mu.Unlock()
+	s.commits.Unlock()
 	level := s.log.Info
-	if !clean {
+	if !clean || !committed {
 		level = s.log.Warn
 	}
-	level("partitions given up", "partitions", sorted(ids), "after", time.Since(begin), "finished", clean)
-	s.regulate()
+	level("partitions given up", "partitions", sorted(slices.Collect(maps.Keys(parts))),
+		"after", time.Since(begin), "finished", clean, "committed", committed)
 }
 
 // lost drops partitions that belong to somebody else already: handlers are told
@@ -64,13 +105,44 @@ func (s *subscription) lost(_ context.Context, _ *kgo.Client, all map[string][]i
 	}
 	s.log.Warn("partitions lost: another member may have them already; what runs is cancelled and will be repeated",
 		"partitions", sorted(ids))
+	leaving := s.among(ids)
+	parts := s.take(ids)
+	for _, p := range s.among(ids) { // those and these
+		close(p.lost) // cuts a drain
+	}
+	s.abandon(parts) //nolint:contextcheck // what is started must be wound up whatever has ended
+	for _, p := range leaving {
+		<-p.gone
+	}
+	// What was committed before may still be on its way, and would be taken for
+	// a commit of the member that joins next.
 	s.commits.Lock()
-	defer s.commits.Unlock()
-	s.abandon(s.take(ids)) //nolint:contextcheck // what is started must be wound up whatever has ended
+	s.mu.Lock()
+	for id := range parts {
+		delete(s.leaving, id)
+	}
+	s.mu.Unlock()
+	s.commits.Unlock()
 	s.regulate()
 }
 
-// take removes partitions from those that are fed and committed.
+// among returns those of ids that are leaving; nil stands for all.
+func (s *subscription) among(ids []int32) map[int32]*partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ids == nil {
+		return maps.Clone(s.leaving)
+	}
+	parts := map[int32]*partition{}
+	for _, id := range ids {
+		if p := s.leaving[id]; p != nil {
+			parts[id] = p
+		}
+	}
+	return parts
+}
+
+// take moves partitions from those that are fed to those that leave.
 func (s *subscription) take(ids []int32) map[int32]*partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,6 +155,7 @@ func (s *subscription) take(ids []int32) map[int32]*partition {
 		}
 		parts[id] = p
 		delete(s.partitions, id)
+		s.leaving[id] = p
 		s.metrics.forgetPartition(s, id)
 		if p.paused {
 			paused = append(paused, id)
@@ -114,6 +187,17 @@ func (s *subscription) drain(parts map[int32]*partition) bool {
 	var wait sync.WaitGroup
 	for _, p := range parts {
 		wait.Go(func() {
+			ctx, cut := context.WithCancel(ctx)
+			defer cut()
+			over := make(chan struct{})
+			defer close(over)
+			wait.Go(func() {
+				select {
+				case <-p.lost:
+					cut()
+				case <-over:
+				}
+			})
 			if !p.lanes.Drain(ctx, s.config.Timings.DrainRetry) {
 				mu.Lock()
 				late = append(late, p.lanes)

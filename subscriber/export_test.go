@@ -13,15 +13,45 @@ func PendingForTest(s *Subscriber) int {
 	return n
 }
 
-// PartitionsForTest counts the partitions that s feeds.
-func PartitionsForTest(s *Subscriber) int {
+// PartitionsForTest lists the partitions that s feeds.
+func PartitionsForTest(s *Subscriber) []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
+	var ids []int32
 	for sub := range s.subscriptions {
 		sub.mu.Lock()
-		n += len(sub.partitions)
+		for id := range sub.partitions {
+			ids = append(ids, id)
+		}
 		sub.mu.Unlock()
 	}
+	return ids
+}
+
+// BytesForTest counts the bytes that s holds.
+func BytesForTest(s *Subscriber) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := int64(0)
+	for sub := range s.subscriptions {
+		for _, st := range sub.lanes.Stats() {
+			n += st.Bytes
+		}
+	}
 	return n
+}
+
+// FullForTest tells whether s reads nothing for lack of room.
+func FullForTest(s *Subscriber) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sub := range s.subscriptions {
+		sub.mu.Lock()
+		pollable := sub.pollable
+		sub.mu.Unlock()
+		if pollable {
+			return false
+		}
+	}
+	return len(s.subscriptions) > 0
 }

@@ -95,7 +95,7 @@ func TestFeedEndsWhenTheSubscriberStops(t *testing.T) {
 	require.True(t, next())
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
-	await(t, "the partitions are given up", func() bool { return subscriber.PartitionsForTest(s) == 0 })
+	await(t, "the partitions are given up", func() bool { return len(subscriber.PartitionsForTest(s)) == 0 })
 	await(t, "the end of the feed", func() bool { return !next() })
 	require.NoError(t, last.Err(), "what runs may finish")
 	m.Ack()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -70,6 +71,18 @@ func (c *cluster) produce(topic string, first, n, keys int) {
 	require.NoError(c.t, c.client.ProduceSync(context.Background(), records...).FirstErr())
 }
 
+// produceTo writes n messages of one key to one partition.
+func (c *cluster) produceTo(topic string, partition int32, first, n int) {
+	c.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(c.t, err)
+	defer client.Close()
+	for i := first; i < first+n; i++ {
+		r := &kgo.Record{Topic: topic, Partition: partition, Key: []byte("k"), Value: []byte(strconv.Itoa(i))}
+		require.NoError(c.t, client.ProduceSync(context.Background(), r).FirstErr())
+	}
+}
+
 // committed sums the group's offsets of the topic.
 func (c *cluster) committed(group, topic string) int64 {
 	offsets, err := c.admin.FetchOffsets(context.Background(), group)
@@ -77,6 +90,29 @@ func (c *cluster) committed(group, topic string) int64 {
 	sum := int64(0)
 	for _, o := range offsets[topic] {
 		sum += max(0, o.At)
+	}
+	return sum
+}
+
+// counter sums a counter's values, or those with the given label value.
+func counter(t testing.TB, registry *prometheus.Registry, name, label string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			matches := label == ""
+			for _, l := range m.GetLabel() {
+				matches = matches || l.GetValue() == label
+			}
+			if matches {
+				sum += m.GetCounter().GetValue()
+			}
+		}
 	}
 	return sum
 }

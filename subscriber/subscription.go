@@ -35,12 +35,14 @@ type subscription struct {
 
 	mu         sync.Mutex
 	partitions map[int32]*partition
-	room       chan struct{} // a partition may be polled again
+	leaving    map[int32]*partition // taken from partitions, not yet given up
+	stopping   bool                 // no partition is opened any more
+	room       chan struct{}        // a partition may be polled again
 	pollable   bool
 	asked      time.Time // for the ends of the log
 
-	// commits is held while offsets are on their way, and while partitions
-	// change hands: nothing may be committed for one that is gone.
+	// commits is held while offsets are on their way, and when partitions have
+	// changed hands: nothing may be committed for one that is gone.
 	commits sync.Mutex
 }
 
@@ -60,11 +62,25 @@ type partition struct {
 	paused    bool      // the client has it paused
 	watermark int64     // when last looked at
 	moved     time.Time // when that changed, or there was nothing to do
+
+	lost chan struct{} // closed when it was lost while it was given up
+	gone chan struct{} // closed when it is given up
+}
+
+func (p *partition) isLost() bool {
+	select {
+	case <-p.lost:
+		return true
+	default:
+		return false
+	}
 }
 
 const (
-	pollRecords    = 1000             // at most this many exceed Limits.Pending
-	commitTimeout  = 5 * time.Second  // then the next commit tries
+	pollRecords    = 1000            // at most this many exceed Limits.Pending
+	commitTimeout  = 5 * time.Second // then the next commit tries
+	lastCommit     = 8 * time.Second // for the commit after a drain, with its repetitions; within drainMargin
+	commitRetry    = 100 * time.Millisecond
 	cancelGrace    = time.Second      // for handlers to heed a cancelled context
 	stallThreshold = 30 * time.Second // a paused partition that does not move is not ready
 )
@@ -88,6 +104,7 @@ func newSubscription(ctx context.Context, config Config, m *meters, topic string
 		halted:     make(chan struct{}),
 		done:       make(chan struct{}),
 		partitions: map[int32]*partition{},
+		leaving:    map[int32]*partition{},
 		room:       make(chan struct{}, 1),
 		pollable:   true,
 	}
@@ -111,8 +128,8 @@ func (s *subscription) start(ctx context.Context) error {
 }
 
 // run reads until ctx ends or halt is called, and then winds everything up: the
-// poll first, so that nothing new comes; then the group, which drains and
-// commits; the output last, so that a successor is not kept waiting for it.
+// poll first, so that nothing new comes; then what runs, which is drained and
+// committed; then the group; the output last, so that a successor is not kept waiting for it.
 func (s *subscription) run(ctx context.Context) { //nolint:contextcheck // what it starts outlives ctx until it is wound up
 	polling, stopPolling := context.WithCancel(context.Background())
 	serving, stopServing := context.WithCancel(context.Background())
@@ -129,6 +146,7 @@ func (s *subscription) run(ctx context.Context) { //nolint:contextcheck // what 
 	stopPolling()
 	poll.Wait()
 	s.client.AllowRebalance()
+	s.stop()  //nolint:contextcheck // ctx has ended
 	s.leave() //nolint:contextcheck // ctx has ended
 	stopServing()
 	serve.Wait()
@@ -138,16 +156,15 @@ func (s *subscription) run(ctx context.Context) { //nolint:contextcheck // what 
 	s.log.Debug("subscriber stopped")
 }
 
-// leave gives up all partitions and tells the group, unless the member is static.
+// leave tells the group, unless the member is static. All partitions have been
+// given up.
 func (s *subscription) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.Timings.Drain+drainMargin)
+	ctx, cancel := context.WithTimeout(context.Background(), drainMargin)
 	defer cancel()
 	if err := s.client.LeaveGroupContext(ctx); err != nil {
 		s.log.Warn("could not leave the group: its other members wait for the session to end",
 			"session", s.config.Timings.Session, "error", err)
 	}
-	// Normally none is left: leaving has revoked them.
-	s.abandon(s.takeAll())
 }
 
 // poll feeds the lanes. It never waits for a handler, so that rebalances are
