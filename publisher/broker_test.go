@@ -78,9 +78,15 @@ func TestPartitionsOfOneBrokerShareARequest(t *testing.T) {
 	})
 	// Requests that are slow would be waited for no longer: here they are not.
 	b := p.topic("order").now.Load().partitions[0].leader.Load()
-	b.mu.Lock()
-	b.flying += maxFlying
-	b.mu.Unlock()
+	eventually(t, "the first request is behind it", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.gathering || b.flying > 0 {
+			return false
+		}
+		b.flying += maxFlying
+		return true
+	})
 	events := []event.Event{ev(t, "x", "1")}
 	for i := range 50 {
 		for _, key := range keys {

@@ -23,10 +23,11 @@ const ControlTopic = "tidings.topics"
 
 // ledger reads and writes the control topic.
 type ledger struct {
-	wire *wire
-	gate chan struct{} // one at a time
-	next int64         // the first offset not read; -1: nothing was read
-	read map[string]int
+	wire    *wire
+	gate    chan struct{} // one at a time
+	trouble trouble
+	next    int64 // the first offset not read; -1: nothing was read
+	read    map[string]int
 }
 
 // entry is the value of a record in the control topic.
@@ -95,10 +96,12 @@ func (l *ledger) exclusive(ctx context.Context, do func() error) error {
 	select {
 	case l.gate <- struct{}{}:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return fmt.Errorf("control topic %q: %w", ControlTopic, l.trouble.ended(ctx))
 	}
 	defer func() { <-l.gate }()
-	if err := do(); err != nil {
+	err := do()
+	l.trouble.note(ctx, err)
+	if err != nil {
 		return fmt.Errorf("control topic %q: %w", ControlTopic, err)
 	}
 	return nil

@@ -180,6 +180,23 @@ func TestNoBrokerReachableIsToldWithTheLastCause(t *testing.T) {
 	assert.False(t, failures(t, err).Failed[0].InDoubt)
 }
 
+func TestEveryConcurrentCallerLearnsWhyNoBrokerIsReachable(t *testing.T) {
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	p := start(t, Config{Connection: connection.Config{Brokers: []string{address}}})
+	ctx := within(t, 300*time.Millisecond)
+	together(4, func(i int) {
+		err := p.Publish(ctx, ev(t, "o", text(i)))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorIs(t, err, ErrUnreachable)
+	})
+	l := newLedger(p.wire)
+	require.ErrorIs(t, l.record(within(t, 5*time.Second), "order", 1), ErrUnreachable)
+	l.gate <- struct{}{} // another is at it
+	err := l.record(ctx, "order", 1)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, ErrUnreachable)
+}
+
 func TestWrongCredentialsAreGivenUpAtOnce(t *testing.T) {
 	for _, m := range []connection.Mechanism{connection.Plain, connection.ScramSHA256, connection.ScramSHA512} {
 		t.Run(string(m), func(t *testing.T) {

@@ -14,9 +14,10 @@ import (
 // topic is what the publisher knows of one topic: its partitions, by the count
 // that is recorded for it, and their leaders.
 type topic struct {
-	pub  *Publisher
-	name string
-	gate chan struct{} // one at a time asks the brokers
+	pub     *Publisher
+	name    string
+	gate    chan struct{} // one at a time asks the brokers
+	trouble trouble
 	// drains hands out leave to look for the leaders while who holds the gate
 	// waits for partitions to run empty.
 	drains chan struct{}
@@ -94,6 +95,7 @@ func (t *topic) ready(ctx context.Context) (*layout, error) {
 	missing := 0
 	for {
 		err := t.learn(ctx, true)
+		t.trouble.note(ctx, err)
 		if err == nil {
 			l := t.now.Load()
 			return l, l.refused
@@ -113,7 +115,7 @@ func (t *topic) ready(ctx context.Context) (*layout, error) {
 			if t.pub.aborted() {
 				return nil, ErrClosed
 			}
-			return nil, ended(ctx, err)
+			return nil, t.trouble.ended(ctx)
 		}
 	}
 }
@@ -295,7 +297,7 @@ func (t *topic) lock(ctx context.Context) error {
 	case t.gate <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return t.trouble.ended(ctx)
 	}
 }
 
