@@ -37,6 +37,7 @@
 //	TestWhatKafkaRefusesIsAnErrorWithTheWayOut                             60 s
 //	TestAnUnfitDatabaseIsAnErrorWithTheWayOut                              60 s
 //	TestStockWatermillKafkaAndOursExchangeEventsBothWays                   60 s
+//	TestPublisherAndSubscriberPassWatermillsOwnSuite                      180 s
 //	TestTheAuditSeesEveryKindOfFault                                       30 s
 //	TestEverySuiteHasABudget                                                5 s
 package integration
