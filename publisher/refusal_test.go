@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,48 @@ func TestASingleEventThatIsTooLargeIsFoundAndTheOthersArePublished(t *testing.T)
 		assert.Equal(t, "o-1", f.Event.Aggregate().ID)
 	}
 	assert.Len(t, log(t, c, "one"), 50)
+}
+
+func TestBatchesAreCappedByBytes(t *testing.T) {
+	c := cluster(t, kfake.SeedTopics(1, "one"))
+	config := to(c)
+	config.TopicFor = func(event.Event) string { return "one" }
+	config.MaxBatchBytes = 5000
+	p := start(t, config)
+	var largest atomic.Int64
+	producing(c, func(r *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
+		for _, topic := range r.Topics {
+			for _, p := range topic.Partitions {
+				largest.Store(max(largest.Load(), int64(len(p.Records))))
+			}
+		}
+		return asUsual()
+	})
+	var events []event.Event
+	for i := range 100 {
+		events = append(events, ev(t, "o", strings.Repeat(text(i), 100)))
+	}
+	require.NoError(t, p.Publish(within(t, 10*time.Second), events...))
+	assert.LessOrEqual(t, largest.Load(), int64(5000))
+	assert.Greater(t, largest.Load(), int64(2500), "and filled")
+	assert.Len(t, log(t, c, "one"), 100)
+}
+
+func TestBatchesGrowAgainWhenTheTopicIsLookedAtAnew(t *testing.T) {
+	c := cluster(t, kfake.SeedTopics(1, "one"))
+	config := to(c)
+	config.TopicFor = func(event.Event) string { return "one" }
+	config.MetadataMaxAge = 200 * time.Millisecond
+	p := start(t, config)
+	ctx := within(t, 10*time.Second)
+	require.NoError(t, p.Publish(ctx, ev(t, "o", "first")))
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "one", Err: kerr.MessageTooLarge, Count: 1})
+	require.NoError(t, p.Publish(ctx, ev(t, "o", "1"), ev(t, "o", "2"), ev(t, "o", "3")))
+	assert.Less(t, p.topic("one").batchBytes.Load(), int64(20_000))
+	shrunk := p.topic("one").now.Load()
+	eventually(t, "the knowledge of the topic is old", func() bool { return time.Since(shrunk.checked) > config.MetadataMaxAge })
+	require.NoError(t, p.Publish(ctx, ev(t, "o", "4")))
+	assert.EqualValues(t, 1_000_000, p.topic("one").batchBytes.Load())
 }
 
 func TestAnEventLargerThanTheBufferIsRefusedBeforeItIsSent(t *testing.T) {
@@ -240,11 +283,12 @@ func TestTLSIsSpokenAndAForeignCertificateIsGivenUpAtOnce(t *testing.T) {
 	err := start(t, config).Publish(ctx, ev(t, "o", "2"))
 	var certificate *tls.CertificateVerificationError
 	require.ErrorAs(t, err, &certificate)
+	require.ErrorContains(t, err, "check Connection.TLS")
 
 	config.Connection.TLS = nil
 	config.DialTimeout = 200 * time.Millisecond // the broker waits for more
 	err = start(t, config).Ping(ctx)
-	require.ErrorContains(t, err, "does this listener want TLS?")
+	require.ErrorContains(t, err, "does this listener want TLS? then set Connection.TLS")
 
 	plain := to(cluster(t))
 	plain.DialTimeout = config.DialTimeout

@@ -236,6 +236,8 @@ func (t *topic) learn(ctx context.Context, change bool) error {
 	}
 	next.lead(res, described)
 	t.now.Store(next)
+	// Smaller batches are no rule for ever: the topic may take more by now.
+	t.batchBytes.Store(int64(t.pub.config.MaxBatchBytes))
 	return nil
 }
 

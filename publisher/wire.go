@@ -232,7 +232,7 @@ func (w *wire) dial(ctx context.Context, address string) (*link, error) {
 		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
-			return nil, fmt.Errorf("tls handshake: %w", err)
+			return nil, fmt.Errorf("tls handshake: %w: check Connection.TLS", err)
 		}
 		conn = secure
 	}
@@ -263,7 +263,7 @@ func (w *wire) greet(ctx context.Context, l *link) error {
 	m, err := l.RoundTrip(new(apiversions.Request))
 	if err != nil {
 		if w.tls == nil {
-			return fmt.Errorf("negotiate versions: %w (does this listener want TLS?)", err)
+			return fmt.Errorf("negotiate versions: %w (does this listener want TLS? then set Connection.TLS)", err)
 		}
 		return fmt.Errorf("negotiate versions: %w", err)
 	}
