@@ -66,7 +66,11 @@ type Start int
 // The starts.
 const (
 	Oldest Start = iota // the first message that the broker still has
-	Newest              // messages published from now on
+	// Newest: messages published after the member began to read the partition.
+	// The place is not committed until a first message is finished: a member
+	// that stops before that begins at the then newest again, and what was
+	// published meanwhile is not read.
+	Newest
 )
 
 // Limits bound what one Subscribe call holds in memory and runs at once.
@@ -92,8 +96,12 @@ type Limits struct {
 	PartitionBytes int64
 }
 
-// Fetch bounds what is read from the brokers ahead of the lanes. The worst case
-// is MaxBytes times Concurrent, on top of Limits.Bytes.
+// Fetch bounds what is read from the brokers ahead of the lanes, on top of
+// Limits.Bytes: MaxBytes times Concurrent, as the brokers send it. That counts
+// compressed bytes. Fetched batches are held uncompressed, so compressed topics
+// take more by their compression ratio: with batches that shrink to a tenth, ten
+// times as much. And brokers send a first batch that is larger than these bounds
+// all the same (KIP-74).
 type Fetch struct {
 	// MaxBytes of one fetch. Default 8 MiB.
 	MaxBytes int32
@@ -116,6 +124,7 @@ type Timings struct {
 	Rebalance time.Duration
 	// Drain: how long running handlers may finish when partitions are revoked
 	// or the subscriber stops. What runs longer has its context cancelled.
+	// It may be longer than Session: the member stays in the group meanwhile.
 	// Default 10 s.
 	Drain time.Duration
 	// DrainRetry: how long during a drain failing messages are tried again, and

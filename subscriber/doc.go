@@ -14,14 +14,18 @@
 //     a member that leaves in good order repeats nothing, unless messages keep
 //     failing. A handler that nacks for ever holds nobody up. A lost partition
 //     has its messages' contexts cancelled and commits nothing.
+//     Partitions that stay go on with what is read, and are committed, while
+//     others are given up; new messages are read when that is over.
 //   - What is held in memory is bounded by Limits and Fetch, whatever handlers
-//     do; a partition that is full is paused. One blocked partition does not stop
+//     do; Fetch counts bytes as they come from the brokers, compressed. A
+//     partition that is full is paused. One blocked partition does not stop
 //     the others.
 //   - After Close, or the end of Subscribe's context, no goroutine is left.
 //
 // Two members overlap for a key only when a handler ignores its cancelled
 // context, or when this process was taken for dead (Timings.Session) and did not
-// know. Handlers in a transaction with the inbox are safe even then.
+// know. A drain does not make it so, however long: heartbeats go on until what
+// runs is finished and committed, and only then the member leaves. Handlers in a transaction with the inbox are safe even then.
 //
 // # With watermill
 //

@@ -344,7 +344,7 @@ func TestStaticMemberComesBackToItsPartition(t *testing.T) {
 	first, _, _ := member("billing-0")
 	await(t, "all partitions", owns(first, 2))
 	other, otherOut, registry := member("billing-1")
-	defer other.Close() //nolint:errcheck // again, after a failure
+	defer other.Close()
 	await(t, "half the partitions", owns(other, 1))
 	await(t, "half the partitions", owns(first, 1))
 	before := counter(t, registry, "tidings_subscriber_rebalances_total", "")
@@ -366,7 +366,7 @@ func TestStaticMemberComesBackToItsPartition(t *testing.T) {
 	c.produceTo("orders", its, 1, 1)
 	require.InDelta(t, before, counter(t, registry, "tidings_subscriber_rebalances_total", ""), 0)
 	first, out, _ := member("billing-0")
-	defer first.Close() //nolint:errcheck // again, after a failure
+	defer first.Close()
 	back := receive(t, out)
 	back.Ack()
 	require.Equal(t, 1, number(back))
