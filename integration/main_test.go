@@ -39,9 +39,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
 		os.Exit(play(role, os.Getenv(specEnv)))
 	}
-	// The members of watermill's suite keep a message that nobody reads any more.
-	const members = "github.com/ThreeDotsLabs/watermill/internal/subscriber.(*multiplier).Subscribe."
-	testenv.Main(m, metrics, goleak.IgnoreTopFunction(members+"func2"), goleak.IgnoreAnyFunction(members+"func3"))
+	testenv.Main(m, metrics)
 }
 
 // play runs a role until it ends or is told to stop by SIGTERM. What it leaves
