@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/tidings-bus/tidings/connection"
-	"github.com/tidings-bus/tidings/internal/conformance"
+	"github.com/tidings-bus/tidings/integration/conformance"
 	"github.com/tidings-bus/tidings/internal/testenv"
 )
 

@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tidings-bus/tidings/connection"
-	"github.com/tidings-bus/tidings/internal/conformance"
+	"github.com/tidings-bus/tidings/integration/conformance"
 )
 
 // watermill's own suite: publisher and subscriber together, raw messages.
