@@ -1,12 +1,14 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 	"time"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
@@ -61,6 +63,16 @@ func bind[T any](name string, noFunc bool, s Settings, b Binding) (bound, error)
 }
 
 func (h *bound) admission(c *Call) inbox.Admission {
+	if c.Event.IsZero() {
+		return inbox.Admission{
+			Handler: h.owner,
+			Place:   c.Place,
+			Attempt: c.Attempt,
+			EventID: inbox.MessageID(c.Place.Topic, c.Place.Partition, c.Place.Offset),
+			Message: &c.Message,
+			Letter:  c.Letter,
+		}
+	}
 	agg := c.Event.Aggregate()
 	return inbox.Admission{
 		Handler:       h.owner,
@@ -71,7 +83,28 @@ func (h *bound) admission(c *Call) inbox.Admission {
 		AggregateType: agg.Type,
 		AggregateID:   agg.ID,
 		Sequence:      c.Event.Sequence(),
+		Type:          c.Event.Type(),
+		Message:       &c.Message,
+		Letter:        c.Letter,
 	}
+}
+
+// park is Park of a handler whose inbox is box.
+func (h *bound) park(ctx context.Context, box inbox.Keeper, c *Call, f inbox.Failure) (inbox.Answer, error) {
+	p, ok := box.(inbox.Parker)
+	if !ok {
+		return 0, fmt.Errorf("handler %q: %w", h.name, ErrNoParking)
+	}
+	return p.Park(ctx, h.admission(c), f)
+}
+
+// letters is Letters of a handler whose inbox is box.
+func letters(box inbox.Keeper) deadletter.Store {
+	k, ok := box.(interface{ Letters() deadletter.Store })
+	if !ok {
+		return nil
+	}
+	return k.Letters()
 }
 
 // typed returns c's event with its payload as a T.

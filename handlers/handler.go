@@ -2,8 +2,10 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
@@ -49,14 +51,26 @@ type Bound interface {
 	Handle(ctx context.Context, c Call) (inbox.Answer, error)
 	// Inbox returns the inbox whose upkeep the handler needs, or nil.
 	Inbox() inbox.Keeper
+	// Park gives an event up: see inbox.Parker. Of a message that could not be
+	// decoded, c has the place and the message only. Without a place to park, it
+	// returns ErrNoParking.
+	Park(ctx context.Context, c Call, f inbox.Failure) (inbox.Answer, error)
+	// Letters returns the store of what the handler parked, or nil.
+	Letters() deadletter.Store
 }
+
+// ErrNoParking is returned by Park when the handler has no dead letters: the
+// event is held.
+var ErrNoParking = errors.New("handler has no dead letters")
 
 // Call is one attempt at one event.
 type Call struct {
 	Event   event.Event
 	Payload any // the catalog's Go type, by value
 	Place   inbox.Place
-	Attempt int // from 1
+	Message inbox.Message // as it was read
+	Letter  int64         // above 0: a retry of that parked event; see inbox.Admission
+	Attempt int           // from 1
 	// Begun, when set, is told when the handler's function begins: waiting for
 	// the key's row and for the database comes before it.
 	Begun interface{ Begin() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
@@ -71,3 +72,11 @@ func (h *boundInTx[Tx, T]) Handle(ctx context.Context, c Call) (inbox.Answer, er
 
 // Inbox implements Bound.
 func (h *boundInTx[Tx, T]) Inbox() inbox.Keeper { return h.box }
+
+// Park implements Bound.
+func (h *boundInTx[Tx, T]) Park(ctx context.Context, c Call, f inbox.Failure) (inbox.Answer, error) {
+	return h.park(ctx, h.box, &c, f)
+}
+
+// Letters implements Bound.
+func (h *boundInTx[Tx, T]) Letters() deadletter.Store { return letters(h.box) }

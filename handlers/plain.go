@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
@@ -84,6 +85,14 @@ func (h *boundPlain[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error
 // Inbox implements Bound.
 func (h *boundPlain[T]) Inbox() inbox.Keeper { return nil }
 
+// Park implements Bound.
+func (h *boundPlain[T]) Park(ctx context.Context, c Call, f inbox.Failure) (inbox.Answer, error) {
+	return h.park(ctx, nil, &c, f)
+}
+
+// Letters implements Bound.
+func (h *boundPlain[T]) Letters() deadletter.Store { return nil }
+
 type boundRemembering[T any] struct {
 	boundPlain[T]
 
@@ -108,6 +117,14 @@ func (h *boundRemembering[T]) Handle(ctx context.Context, c Call) (inbox.Answer,
 
 // Inbox implements Bound.
 func (h *boundRemembering[T]) Inbox() inbox.Keeper { return h.box }
+
+// Park implements Bound.
+func (h *boundRemembering[T]) Park(ctx context.Context, c Call, f inbox.Failure) (inbox.Answer, error) {
+	return h.park(ctx, h.box, &c, f)
+}
+
+// Letters implements Bound.
+func (h *boundRemembering[T]) Letters() deadletter.Store { return letters(h.box) }
 
 // UnrecordedError says that the effect of a remembering plain handler happened
 // and its inbox row could not be written: the next attempt repeats the effect.

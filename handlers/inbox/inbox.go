@@ -46,6 +46,19 @@ type Admission struct {
 	AggregateType string
 	AggregateID   string
 	Sequence      int64 // 0: none
+
+	// Type is the event's wire name; empty when it could not be decoded.
+	Type string
+	// Message is the event as it was read: what is written when it is parked.
+	// Without it a key that has parked events answers Parked and nothing is
+	// written.
+	Message *Message
+	// Letter, when above 0, says that this is a retry of the parked event with
+	// that ID. It is admitted when it is the first of its key (or has none),
+	// whatever its sequence, and leaves the dead letters with its effect.
+	Letter int64
+	// Bounds are the handler's, for what it parks.
+	Bounds Bounds
 }
 
 // Answer is what the inbox says to an admission.
@@ -57,9 +70,10 @@ const (
 	Duplicate                   // its ID is known: applied before
 	Parked                      // its key has parked events: this one goes behind them
 	Late                        // its ID is unknown but its sequence is not above the last applied: disorder
+	Gone                        // of a retry: the parked event is no longer there, or not the first of its key
 )
 
-// String names the answer: "fresh", "duplicate", "parked" or "late".
+// String names the answer: "fresh", "duplicate", "parked", "late" or "gone".
 func (a Answer) String() string {
 	switch a {
 	case Fresh:
@@ -70,6 +84,8 @@ func (a Answer) String() string {
 		return "parked"
 	case Late:
 		return "late"
+	case Gone:
+		return "gone"
 	default:
 		return "no answer"
 	}

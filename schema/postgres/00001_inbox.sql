@@ -95,6 +95,111 @@ CREATE TABLE tidings.inbox_cover (
 );
 INSERT INTO tidings.inbox_cover (retention_ms, from_ms, until_ms) VALUES (0, 0, 0);
 
+-- Parked events. The rows of a key are in the order of id: it is drawn under the
+-- lock of the key row. What a message says of itself stands in columns, so that
+-- nothing needs to be decoded to list it; the record is as it was read.
+CREATE TABLE tidings.dead_letter (
+    id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    parked_key_id  bigint      NOT NULL,
+    handler_id     integer     NOT NULL,
+    event_id       uuid        NOT NULL, -- of an undecodable message: derived from its place
+    event_type     text        NOT NULL DEFAULT '',
+    source         text        NOT NULL DEFAULT '',
+    aggregate_type text        NOT NULL DEFAULT '',
+    aggregate_id   text        NOT NULL DEFAULT '',
+    sequence       bigint      NOT NULL DEFAULT 0,
+    partition      integer     NOT NULL,
+    "offset"       bigint      NOT NULL,
+    record_time    timestamptz NOT NULL,
+    record_key     bytea, -- whole, unlike key
+    value          bytea,
+    headers        jsonb       NOT NULL DEFAULT '[]', -- [[name, value in base64 or null], ...]
+    original       jsonb, -- {"value": base64 or null, "headers": as above}: before the first edit
+    bytes          bigint      NOT NULL,
+    cause          text        NOT NULL,
+    error          text        NOT NULL DEFAULT '',
+    stack          text        NOT NULL DEFAULT '',
+    attempts       integer     NOT NULL DEFAULT 0,
+    first_failed   timestamptz,
+    last_failed    timestamptz,
+    due            timestamptz,
+    parked_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (handler_id, event_id)
+);
+CREATE INDEX dead_letter_key ON tidings.dead_letter (parked_key_id, id);
+
+-- A key that has parked events: what is listed, claimed and counted, so that a
+-- million letters behind ten thousand keys are never read for it. Changed in
+-- the transactions that change its letters, under the lock of the key row. A
+-- message without a key is a row of its own: keyless, with its event ID as key.
+CREATE TABLE tidings.parked_key (
+    id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    handler_id  integer     NOT NULL,
+    topic       text        NOT NULL,
+    keyless     boolean     NOT NULL,
+    key         bytea       NOT NULL, -- as in key_row
+    raw_key     bytea, -- whole, for people
+    parked_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    letters     bigint      NOT NULL,
+    bytes       bigint      NOT NULL,
+    -- Of the first letter:
+    head        bigint      NOT NULL,
+    head_at     timestamptz NOT NULL,
+    event_type  text        NOT NULL,
+    cause       text        NOT NULL,
+    error       text        NOT NULL,
+    attempts    integer     NOT NULL,
+    due         timestamptz,
+    -- Who retries it, and for whom:
+    request_id  bigint,
+    member      text,
+    claimed_until timestamptz,
+    UNIQUE (handler_id, topic, keyless, key)
+);
+CREATE INDEX parked_key_due ON tidings.parked_key (due) WHERE due IS NOT NULL;
+CREATE INDEX parked_key_request ON tidings.parked_key (request_id) WHERE request_id IS NOT NULL;
+
+-- What somebody asked of a group's members.
+CREATE TABLE tidings.dead_letter_request (
+    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    grp          text        NOT NULL,
+    kind         text        NOT NULL,
+    state        text        NOT NULL,
+    asked_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at     timestamptz,
+    who          text        NOT NULL,
+    reason       text        NOT NULL,
+    error        text        NOT NULL DEFAULT '',
+    filter       jsonb       NOT NULL DEFAULT '{}',
+    rate         double precision NOT NULL DEFAULT 0,
+    letter_id    bigint,
+    value        bytea,
+    keys         bigint      NOT NULL DEFAULT 0,
+    keys_done    bigint      NOT NULL DEFAULT 0,
+    keys_stopped bigint      NOT NULL DEFAULT 0,
+    applied      bigint      NOT NULL DEFAULT 0,
+    failed       bigint      NOT NULL DEFAULT 0
+);
+CREATE INDEX dead_letter_request_open ON tidings.dead_letter_request (grp, id) WHERE state = 'open';
+
+-- Who did what to the dead letters, and why. Never changed.
+CREATE TABLE tidings.dead_letter_audit (
+    id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    who        text        NOT NULL,
+    reason     text        NOT NULL,
+    action     text        NOT NULL,
+    grp        text        NOT NULL,
+    handler    text        NOT NULL DEFAULT '',
+    key        bytea,
+    letter_id  bigint,
+    event_id   text        NOT NULL DEFAULT '',
+    request_id bigint,
+    before     jsonb,
+    after      jsonb
+);
+CREATE INDEX dead_letter_audit_grp ON tidings.dead_letter_audit (grp, id);
+
 -- The least UUIDv7 of a time.
 -- +goose StatementBegin
 CREATE FUNCTION tidings.uuid_floor(ms bigint) RETURNS uuid
