@@ -96,6 +96,10 @@ type Edited struct {
 type Act struct {
 	Who    string
 	Reason string
+	// Request, of an Edit that carries out a request: the same transaction
+	// settles it as Done. When it is not open, somebody else carried it out:
+	// nothing changes, and the error wraps ErrNotFound.
+	Request int64
 }
 
 // Entry is a line of the audit log.
