@@ -18,6 +18,8 @@ type Item[V any] struct {
 	state     state
 	started   bool          // some attempt reached a handler
 	unsettled bool          // a drain waits to know whether it was handed over
+	led       bool          // it was gathered behind another one of its key that is unfinished
+	alone     bool          // not to be gathered with others
 	handed    atomic.Bool   // this attempt reached a handler
 	recall    chan struct{} // of this attempt
 	behind    *Item[V]      // the next one of its key

@@ -204,6 +204,8 @@ func (p *Partition[V]) finish(it *Item[V]) {
 		p.keyless--
 	case next == nil:
 		delete(p.lanes, it.key)
+	case next.state == running: // gathered with it: it heads the lane now
+		next.led = false
 	case p.phase == open || p.phase == stopping || p.phase == draining && next.offset <= p.limit:
 		p.enqueue(next)
 	}

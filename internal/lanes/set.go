@@ -65,6 +65,7 @@ type Config[V any] struct {
 type Outcome struct {
 	verdict verdict
 	delay   time.Duration
+	alone   bool // the next attempt gathers no others
 }
 
 type verdict int
@@ -116,15 +117,19 @@ func (s *Set[V]) Close() {
 	s.workers.Wait()
 }
 
-// slot is a worker's place: the message it has now. Item.Next changes it.
-type slot[V any] struct{ item *Item[V] }
+// slot is a worker's place: the message it has now. Item.Next changes it, and
+// Set.Settle empties it.
+type slot[V any] struct {
+	item    *Item[V]
+	settled *Partition[V] // whose slot it is when the item was settled before its work returned
+}
 
 // run is one worker.
 func (s *Set[V]) run() {
 	var mine slot[V]
 	var out Outcome
 	for {
-		it := s.step(mine.item, out)
+		it := s.turn(&mine, out)
 		if it == nil {
 			return
 		}
@@ -133,14 +138,27 @@ func (s *Set[V]) run() {
 	}
 }
 
-// step books what became of a worker's last message and takes its next one,
-// under one lock; nil ends the worker.
-func (s *Set[V]) step(last *Item[V], out Outcome) *Item[V] {
+// turn ends a worker's work on what it had and takes its next message, under one
+// lock; nil ends the worker.
+func (s *Set[V]) turn(mine *slot[V], out Outcome) *Item[V] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if last != nil {
-		s.book(last, out)
+	if p := mine.settled; p != nil {
+		mine.settled = nil
+		s.vacate(p)
+	} else if mine.item != nil {
+		s.book(mine.item, out)
 	}
+	return s.await()
+}
+
+// step is turn for a worker whose message was not settled before.
+func (s *Set[V]) step(last *Item[V], out Outcome) *Item[V] {
+	return s.turn(&slot[V]{item: last}, out)
+}
+
+// await returns what a worker does next, when there is something.
+func (s *Set[V]) await() *Item[V] {
 	for !s.closed {
 		if p := s.pick(); p != nil {
 			it := s.take(p)
@@ -155,24 +173,20 @@ func (s *Set[V]) step(last *Item[V], out Outcome) *Item[V] {
 	return nil
 }
 
+// vacate frees the slot of a worker whose message was settled before.
+func (s *Set[V]) vacate(p *Partition[V]) {
+	s.release(p)
+	p.checkIdle()
+	s.review(p)
+}
+
 func (s *Set[V]) book(it *Item[V], out Outcome) {
 	p := it.partition
 	s.release(p)
 	if p.phase == closed {
 		return
 	}
-	it.settle()
-	switch out.verdict {
-	case finished:
-		it.started = true
-		p.finish(it)
-	case failed:
-		it.started = true
-		p.retry(it, out.delay)
-	case withdrawn:
-		it.attempt--
-		p.withdraw(it)
-	}
+	p.settle(it, out)
 	p.checkIdle()
 	s.review(p)
 }
