@@ -18,6 +18,7 @@ type modelMessage struct {
 	finished, running, skipped bool
 	started                    bool // a handler had it, at any attempt
 	handed                     bool // it has it now
+	gathered                   bool // it shares the slot of another one
 	attempts                   int
 }
 
@@ -34,6 +35,7 @@ type model struct {
 	random func(n int) int
 	parts  []*modelPartition
 	out    []*Item[*modelMessage] // taken, not booked
+	groups []*modelGroup          // gathered, not settled
 	nextID int32
 	batch  int
 	trace  []string
@@ -64,7 +66,7 @@ func (m *model) logf(format string, args ...any) {
 }
 
 func (m *model) step() {
-	switch m.random(18) {
+	switch m.random(21) {
 	case 0, 1, 2:
 		m.add()
 	case 3, 4, 5, 6:
@@ -90,6 +92,10 @@ func (m *model) step() {
 		}
 	case 16, 17:
 		m.follow()
+	case 18:
+		m.gather()
+	case 19, 20:
+		m.settle()
 	}
 	synctest.Wait()
 	m.check()
@@ -163,14 +169,15 @@ func (m *model) take() {
 		return
 	}
 	it := m.s.take(p)
+	it.slot = &slot[*modelMessage]{item: it}
 	m.logf("take %d/%d", p.id, it.offset)
-	m.began(it)
+	m.began(it, nil)
+	m.out = append(m.out, it)
 }
 
-// began checks that it may run now.
-func (m *model) began(it *Item[*modelMessage]) {
+// began checks that it may run now, with those of its key in its group.
+func (m *model) began(it *Item[*modelMessage], with *modelGroup) {
 	p, v := it.partition, it.Value
-	m.out = append(m.out, it)
 	mp := m.partition(p)
 	if mp == nil {
 		m.failf("message %d of a closed partition handed out", v.offset)
@@ -179,7 +186,7 @@ func (m *model) began(it *Item[*modelMessage]) {
 		m.failf("message %d handed out while running=%v finished=%v", v.offset, v.running, v.finished)
 	}
 	for _, o := range mp.log { // I3
-		if o.offset < v.offset && v.key != "" && o.key == v.key && !o.finished {
+		if o.offset < v.offset && v.key != "" && o.key == v.key && !o.finished && !with.has(o) {
 			m.failf("message %d handed out before %d of the same key was finished", v.offset, o.offset)
 		}
 	}
@@ -230,13 +237,14 @@ func (m *model) follow() {
 	}
 	m.out = slices.Delete(m.out, i, i+1)
 	v.running, v.handed, v.finished = false, false, true
-	m.began(next)
+	m.began(next, nil)
+	m.out = append(m.out, next)
 	next.Value.handed, next.Value.started = true, true
 }
 
 // idle checks that nothing is refused that may run.
 func (m *model) idle() {
-	if len(m.out) >= modelLimits.Running {
+	if len(m.out)+len(m.groups) >= modelLimits.Running {
 		return
 	}
 	for _, mp := range m.parts {
@@ -244,7 +252,7 @@ func (m *model) idle() {
 			m.failf("partition %d has a ready message and only %d of its %d slots", mp.p.id, mp.p.running, m.s.reserve)
 		}
 	}
-	if len(m.out) == 0 {
+	if len(m.out)+len(m.groups) == 0 {
 		for _, mp := range m.parts {
 			for _, v := range mp.log {
 				if mp.p.phase == open && !v.finished && mp.p.asleep == 0 {
@@ -353,6 +361,12 @@ func (m *model) check() {
 	for _, mp := range m.parts {
 		p := mp.p
 		want := int64(-1)
+		slots := 0 // of groups whose leaders are settled
+		for _, g := range m.groups {
+			if g.p == p && g.led() {
+				slots++
+			}
+		}
 		left, up, below := 0, 0, true
 		for _, v := range mp.log {
 			if below = below && v.finished; below {
@@ -361,15 +375,15 @@ func (m *model) check() {
 			if !v.finished {
 				left++
 			}
-			if v.running {
+			if v.running && !v.gathered {
 				up++
 			}
 		}
 		if p.watermark != want { // I5
 			m.failf("watermark of partition %d is %d, want %d", p.id, p.watermark, want)
 		}
-		if p.pending != left || p.running != up {
-			m.failf("partition %d counts %d pending, %d running; want %d, %d", p.id, p.pending, p.running, left, up)
+		if p.pending != left || p.running != up+slots {
+			m.failf("partition %d counts %d pending, %d running; want %d, %d", p.id, p.pending, p.running, left, up+slots)
 		}
 		if p.running > modelLimits.PartitionRunning || p.pending >= modelLimits.PartitionPending+m.batch ||
 			len(p.log)-p.head >= modelLimits.RunAhead+m.batch || p.bytes >= modelLimits.PartitionBytes+int64(m.batch)*200 { // I8
@@ -387,8 +401,8 @@ func (m *model) check() {
 	}
 	// Three quarters, and the shares of four partitions that came one by one: (1+1/2+1/3+1/4)/4.
 	overshoot := 4 * m.batch
-	if len(m.out) > modelLimits.Running || pending > modelLimits.Pending*128/100+overshoot || bytes > modelLimits.Bytes*128/100+int64(overshoot)*200 {
-		m.failf("past the total limits: %d out, %d pending, %d bytes", len(m.out), pending, bytes)
+	if len(m.out)+len(m.groups) > modelLimits.Running || pending > modelLimits.Pending*128/100+overshoot || bytes > modelLimits.Bytes*128/100+int64(overshoot)*200 {
+		m.failf("past the total limits: %d out, %d pending, %d bytes", len(m.out)+len(m.groups), pending, bytes)
 	}
 }
 
@@ -397,7 +411,8 @@ func (m *model) finish() {
 	for range 10000 {
 		m.take()
 		m.book(Finished())
-		if len(m.out) == 0 {
+		m.settle()
+		if len(m.out)+len(m.groups) == 0 {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			m.take()
