@@ -31,17 +31,17 @@ func (s *subscription) deliver(it *lanes.Item[record]) lanes.Outcome {
 
 	select {
 	case <-m.Acked():
-		return s.acked()
+		return h.end(true)
 	case <-m.Nacked():
-		return s.nacked(h.delivery())
+		return h.end(false)
 	case <-it.Canceled():
 	}
 	h.cancel()
 	select {
 	case <-m.Acked(): // it was done all the same
-		return s.acked()
+		return h.end(true)
 	case <-m.Nacked():
-		return s.nacked(h.delivery())
+		return h.end(false)
 	case <-it.Gone():
 		return lanes.Withdrawn()
 	}
@@ -61,7 +61,9 @@ type handout struct {
 	item     *lanes.Item[record]
 	attempt  *delivery.Context
 	left     int // messages that may follow
+	batch    batch
 	canceled bool
+	over     bool // acked or nacked
 }
 
 // begin starts the attempt at the item.
@@ -71,7 +73,7 @@ func (h *handout) begin(values context.Context) *delivery.Context {
 		r.delivery = newDelivery(r.kafka)
 	}
 	d := r.delivery
-	d.Attempt, d.RetryIn, d.Feed = h.item.Attempt(), 0, nil
+	d.Attempt, d.RetryIn, d.Alone, d.Feed = h.item.Attempt(), 0, false, nil
 	if h.feeds {
 		d.Feed = h
 	}
@@ -83,7 +85,7 @@ func (h *handout) begin(values context.Context) *delivery.Context {
 func (h *handout) Next(values context.Context) *delivery.Context {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.left == 0 || h.canceled {
+	if h.left == 0 || h.canceled || h.batch.items != nil {
 		return nil
 	}
 	next := h.item.Next()
@@ -105,13 +107,6 @@ func (h *handout) cancel() {
 	h.attempt.Cancel()
 }
 
-// delivery is that of the last message.
-func (h *handout) delivery() *delivery.Delivery {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.attempt.Delivery()
-}
-
 func (s *subscription) acked() lanes.Outcome {
 	s.metrics.acked.Inc()
 	return lanes.Finished()
@@ -119,10 +114,14 @@ func (s *subscription) acked() lanes.Outcome {
 
 func (s *subscription) nacked(d *delivery.Delivery) lanes.Outcome {
 	s.metrics.nacked.Inc()
-	if d.RetryIn > 0 {
-		return lanes.RetryIn(d.RetryIn)
+	delay := d.RetryIn
+	if delay <= 0 {
+		delay = s.config.RetryDelay(d.Attempt)
 	}
-	return lanes.RetryIn(s.config.RetryDelay(d.Attempt))
+	if d.Alone {
+		return lanes.RetryIn(delay).Alone()
+	}
+	return lanes.RetryIn(delay)
 }
 
 func newDelivery(r *kgo.Record) *delivery.Delivery {

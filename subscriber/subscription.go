@@ -109,6 +109,9 @@ func newSubscription(ctx context.Context, config Config, m *meters, topic string
 		pollable:   true,
 	}
 	l := config.Limits
+	if delivery.IsWithBatches(ctx) {
+		l.PartitionRunning = min(l.PartitionRunning, batchSlots)
+	}
 	s.lanes = lanes.New(lanes.Config[record]{
 		Limits: lanes.Limits{
 			Running: l.Running, PartitionRunning: l.PartitionRunning,

@@ -28,6 +28,10 @@ type Delivery struct {
 	// before the next attempt. Zero: the subscriber's own default.
 	RetryIn time.Duration
 
+	// Alone is set by the router before a nack: the next attempt is not gathered
+	// with others.
+	Alone bool
+
 	// State is the router's, kept between attempts: which handlers have finished.
 	State any
 

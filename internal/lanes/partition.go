@@ -42,6 +42,7 @@ type Partition[V any] struct {
 	canceled  chan struct{}
 	gone      chan struct{}
 	event     chan struct{} // wakes the one who drains
+	arrived   chan struct{} // see Item.Arrived; nil: nobody asked
 }
 
 type phase uint8
@@ -162,6 +163,9 @@ func (p *Partition[V]) enqueue(it *Item[V]) {
 	it.state = ready
 	p.ready.push(it)
 	p.queue()
+	if p.arrived != nil {
+		p.announce()
+	}
 }
 
 // queue puts p where its state belongs: into the turns of those that could run a

@@ -38,6 +38,26 @@ func (it *Item[V]) Gather(most int, bytes int64) []*Item[V] {
 	return g.items
 }
 
+// Arrived receives when there may be more to gather: something became ready in
+// the partition.
+func (it *Item[V]) Arrived() <-chan struct{} {
+	p := it.partition
+	p.set.mu.Lock()
+	defer p.set.mu.Unlock()
+	if p.arrived == nil {
+		p.arrived = make(chan struct{}, 1)
+		p.announce() // what came before it was asked for
+	}
+	return p.arrived
+}
+
+func (p *Partition[V]) announce() {
+	select {
+	case p.arrived <- struct{}{}:
+	default:
+	}
+}
+
 // gathering is what one call of Gather has taken.
 type gathering[V any] struct {
 	p     *Partition[V]
