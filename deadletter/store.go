@@ -83,6 +83,11 @@ type Worker interface {
 	// finishes those that have nothing left to do. Any member may call it, at
 	// any time.
 	Advance(ctx context.Context, group string) error
+	// Permit reserves the next turn of a request that has a rate, over all
+	// members: wait is how long to wait before one event of it may be retried.
+	// The turn is taken: nobody asks again after the wait. Without a rate it
+	// answers 0.
+	Permit(ctx context.Context, request int64) (wait time.Duration, err error)
 	// Settle finishes a request of kind RequestEdit with its result.
 	Settle(ctx context.Context, id int64, state State, err string) error
 }
