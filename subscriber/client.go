@@ -85,7 +85,7 @@ func (s *subscription) groupOptions() []kgo.Opt {
 		kgo.ConsumerGroup(c.Group),
 		kgo.ConsumeTopics(s.topic),
 		// KIP-429: a rebalance stops only the partitions that move.
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.Balancers(s.balancer()),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.DisableAutoCommit(),
 		kgo.ConsumeStartOffset(start),

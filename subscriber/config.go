@@ -22,11 +22,13 @@ type Config struct {
 	Connection connection.Config
 	// Group is the consumer group. Its members share the partitions.
 	Group string
-	// InstanceID, when set, makes the member static (KIP-345): a restart within
-	// SessionTimeout takes its partitions back without a rebalance. It must be
-	// unique in the group and the same after a restart. Each subscribed topic
-	// joins under InstanceID + "-" + topic. A static member does not leave the
-	// group when it stops: its partitions wait for it until SessionTimeout.
+	// InstanceID, when set, makes the member static (KIP-345): when it stops, or
+	// dies, its partitions wait for it. Back within Timings.Session, it takes them
+	// up from its commits, without a rebalance: the others notice nothing. After
+	// that they move. InstanceID must be unique in the group and the same after a
+	// restart. Each subscribed topic joins under InstanceID + "-" + topic. A stop
+	// does not leave the group, but for a member that has just given partitions up
+	// in a rebalance: it leaves, so that others get them at once.
 	InstanceID string
 
 	// StartAt says where a partition begins for which the group has no

@@ -20,6 +20,8 @@
 //     do; Fetch counts bytes as they come from the brokers, compressed. A
 //     partition that is full is paused. One blocked partition does not stop
 //     the others.
+//   - A static member (Config.InstanceID) that is restarted within its session
+//     has its partitions back without a rebalance, whoever leads the group.
 //   - After Close, or the end of Subscribe's context, no goroutine is left.
 //
 // Two members overlap for a key only when a handler ignores its cancelled

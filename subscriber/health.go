@@ -34,6 +34,12 @@ func (h *health) join() {
 	h.joined, h.group = true, nil
 }
 
+func (h *health) hasJoined() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.joined
+}
+
 func (h *health) lose() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
