@@ -14,7 +14,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidings-bus/tidings/admin"
 	"github.com/tidings-bus/tidings/connection"
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers"
@@ -44,6 +46,10 @@ type member struct {
 	Stock bool
 	// Lenient reads amounts that are texts.
 	Lenient bool
+	// Instance makes it a static member.
+	Instance string
+	// Port opens the admin port, on a free port.
+	Port bool
 
 	// Set by the scene.
 	Brokers  []string
@@ -53,6 +59,8 @@ type member struct {
 	// For a member inside of the test's own process.
 	secure *connection.Config
 	logger *slog.Logger
+
+	metrics prometheus.Registerer
 }
 
 // handlerSpec is one handler.
@@ -108,13 +116,18 @@ func (m *member) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	closePort, err := m.openPort()
+	if err != nil {
+		return err
+	}
+	defer closePort()
 	sub, err := m.subscriber()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = sub.Close() }()
 	r, err := router.New(router.Config{
-		Group: m.Group, Catalog: catalog, Logger: m.logger, SlowRetry: m.SlowRetry,
+		Group: m.Group, Catalog: catalog, Logger: m.logger, SlowRetry: m.SlowRetry, Metrics: m.metrics,
 	})
 	if err != nil {
 		return err
@@ -144,6 +157,27 @@ func (m *member) run(ctx context.Context) error {
 	return sub.Close()
 }
 
+// openPort opens the admin port, if it is asked for; the caller closes it.
+func (m *member) openPort() (func(), error) {
+	if !m.Port {
+		return func() {}, nil
+	}
+	port, err := admin.New(admin.Config{Addr: "127.0.0.1:0", Logger: m.logger})
+	if err != nil {
+		return nil, err
+	}
+	m.metrics = port.Registry()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := port.Run(ctx); err != nil {
+			slog.Error("the admin port failed", "cause", err)
+		}
+	}()
+	return func() { cancel(); <-done }, nil
+}
+
 // subscriber is ours, or stock watermill-kafka's.
 func (m *member) subscriber() (message.Subscriber, error) {
 	if m.Stock {
@@ -166,7 +200,9 @@ func (m *member) subscription() subscriber.Config {
 		Group:      m.Group,
 		Timings:    subscriber.Timings{Session: m.Session},
 		Limits:     subscriber.Limits{RunAhead: m.RunAhead},
+		InstanceID: m.Instance,
 		Logger:     m.logger,
+		Metrics:    m.metrics,
 	}
 	if m.secure != nil {
 		c.Connection = *m.secure
