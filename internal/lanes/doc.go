@@ -18,6 +18,7 @@
 //     partition asks to be paused, and below half of it to be resumed. A bound is
 //     exceeded by at most what one Add brings, a total also by the share (a
 //     quarter in equal parts) of partitions that are opened while it is used up.
+//   - In a pause nothing starts; what handlers have is finished and counts.
 //   - Draining finishes what is below the highest message that has started, so
 //     that little is repeated by the next owner, and gives up on what keeps
 //     failing: see Partition.Drain.

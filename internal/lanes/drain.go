@@ -98,6 +98,9 @@ func (p *Partition[V]) bound(patience time.Duration) {
 		}
 	}
 	p.trim()
+	if p.set.halted {
+		p.yield()
+	}
 	p.set.wake()
 }
 
@@ -109,8 +112,7 @@ func (p *Partition[V]) hurry() {
 		return
 	}
 	p.hasty = true
-	close(p.recall) // of the offers that are out; later ones have the next
-	p.recall = make(chan struct{})
+	p.recallOffers()
 	for _, it := range p.log[p.head:] {
 		if it.state == sleeping {
 			p.abandon(it.offset)

@@ -62,7 +62,7 @@ func (s *Set[V]) resume(p *Partition[V]) {
 // in equal parts: a stuck partition cannot keep the others out.
 func (s *Set[V]) full(p *Partition[V]) bool {
 	l, n := s.limits, len(s.partitions)
-	if p.pending >= l.PartitionPending || len(p.log)-p.head >= l.RunAhead || p.bytes >= l.PartitionBytes {
+	if s.halted || p.pending >= l.PartitionPending || len(p.log)-p.head >= l.RunAhead || p.bytes >= l.PartitionBytes {
 		return true
 	}
 	if 4*s.pending >= 3*l.Pending && 4*n*p.pending >= l.Pending || 4*s.bytes >= 3*l.Bytes && 4*int64(n)*p.bytes >= l.Bytes {
@@ -75,7 +75,7 @@ func (s *Set[V]) full(p *Partition[V]) bool {
 // low: p is at half of every bound; of a total that is not, it has half its share.
 func (s *Set[V]) low(p *Partition[V]) bool {
 	l, n := s.limits, len(s.partitions)
-	if 2*p.pending > l.PartitionPending || 2*(len(p.log)-p.head) > l.RunAhead || 2*p.bytes > l.PartitionBytes {
+	if s.halted || 2*p.pending > l.PartitionPending || 2*(len(p.log)-p.head) > l.RunAhead || 2*p.bytes > l.PartitionBytes {
 		return false
 	}
 	if (2*s.pending > l.Pending && 8*n*p.pending > l.Pending) || (2*s.bytes > l.Bytes && 8*int64(n)*p.bytes > l.Bytes) {

@@ -66,7 +66,7 @@ func (m *model) logf(format string, args ...any) {
 }
 
 func (m *model) step() {
-	switch m.random(21) {
+	switch m.random(22) {
 	case 0, 1, 2:
 		m.add()
 	case 3, 4, 5, 6:
@@ -96,9 +96,23 @@ func (m *model) step() {
 		m.gather()
 	case 19, 20:
 		m.settle()
+	case 21:
+		m.pause()
 	}
 	synctest.Wait()
 	m.check()
+}
+
+// pause pauses the Set now and then, for a few steps.
+func (m *model) pause() {
+	switch {
+	case m.s.halted:
+		m.logf("resume")
+		m.s.Resume()
+	case m.random(3) == 0:
+		m.logf("pause")
+		m.s.Pause()
+	}
 }
 
 func (m *model) open() {
@@ -178,6 +192,9 @@ func (m *model) take() {
 // began checks that it may run now, with those of its key in its group.
 func (m *model) began(it *Item[*modelMessage], with *modelGroup) {
 	p, v := it.partition, it.Value
+	if m.s.halted {
+		m.failf("message %d handed out in a pause", v.offset)
+	}
 	mp := m.partition(p)
 	if mp == nil {
 		m.failf("message %d of a closed partition handed out", v.offset)
@@ -244,7 +261,7 @@ func (m *model) follow() {
 
 // idle checks that nothing is refused that may run.
 func (m *model) idle() {
-	if len(m.out)+len(m.groups) >= modelLimits.Running {
+	if len(m.out)+len(m.groups) >= modelLimits.Running || m.s.halted {
 		return
 	}
 	for _, mp := range m.parts {
@@ -389,6 +406,9 @@ func (m *model) check() {
 			len(p.log)-p.head >= modelLimits.RunAhead+m.batch || p.bytes >= modelLimits.PartitionBytes+int64(m.batch)*200 { // I8
 			m.failf("partition %d is past its limits: %d running, %d pending, %d held, %d bytes", p.id, p.running, p.pending, len(p.log)-p.head, p.bytes)
 		}
+		if m.s.halted && p.phase == open && !p.paused {
+			m.failf("partition %d is fed in a pause", p.id)
+		}
 		if p.paused && p.phase == open && m.s.low(p) {
 			m.failf("partition %d stays paused with room", p.id)
 		}
@@ -408,6 +428,7 @@ func (m *model) check() {
 
 // finish lets everything end and checks that nothing is left over.
 func (m *model) finish() {
+	m.s.Resume()
 	for range 10000 {
 		m.take()
 		m.book(Finished())

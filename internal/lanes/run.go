@@ -14,7 +14,7 @@ func (it *Item[V]) Gather(most int, bytes int64) []*Item[V] {
 	p := it.partition
 	p.set.mu.Lock()
 	defer p.set.mu.Unlock()
-	if it.state != running || it.alone || p.phase != open && p.phase != draining {
+	if p.set.halted || it.state != running || it.alone || p.phase != open && p.phase != draining {
 		return nil
 	}
 	g := gathering[V]{p: p, most: most, bytes: bytes}

@@ -20,6 +20,7 @@ type Set[V any] struct {
 	idle       int       // workers that wait
 	started    int       // workers that live
 	closed     bool
+	halted     bool // by Pause
 	partitions map[*Partition[V]]struct{}
 
 	running  int // messages with workers
@@ -196,7 +197,7 @@ func (s *Set[V]) book(it *Item[V], out Outcome) {
 // its way before, for the slots in use stay the same.
 func (s *Set[V]) follow(it *Item[V]) *Item[V] {
 	p := it.partition
-	if p.phase != open || p.ready.first == nil && it.behind == nil || s.waited(p) {
+	if s.halted || p.phase != open || p.ready.first == nil && it.behind == nil || s.waited(p) {
 		return nil
 	}
 	it.started = true
@@ -237,7 +238,7 @@ func (s *Set[V]) wake() {
 // pick returns the partition whose turn it is, or nil when nothing may run.
 func (s *Set[V]) pick() *Partition[V] {
 	free := s.limits.Running - s.running
-	if free <= 0 {
+	if free <= 0 || s.halted {
 		return nil
 	}
 	if s.draining.first != nil {
