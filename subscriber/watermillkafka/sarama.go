@@ -13,7 +13,7 @@ import (
 // that one slow partition holds the others of its broker for fractions of a
 // second instead of seconds. Add Net.TLS and Net.SASL as needed.
 func SubscriberConfig() *sarama.Config {
-	c := newConfig()
+	c := saramaConfig()
 	c.Consumer.Return.Errors = true
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
 	c.Consumer.IsolationLevel = sarama.ReadCommitted
@@ -29,7 +29,7 @@ func SubscriberConfig() *sarama.Config {
 // one; sending again after a failure neither doubles nor reorders; and keys go
 // where our publisher sends them.
 func PublisherConfig() *sarama.Config {
-	c := newConfig()
+	c := saramaConfig()
 	c.Producer.Return.Successes = true
 	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Idempotent = true
@@ -39,7 +39,7 @@ func PublisherConfig() *sarama.Config {
 	return c
 }
 
-func newConfig() *sarama.Config {
+func saramaConfig() *sarama.Config {
 	c := sarama.NewConfig()
 	c.ClientID = "tidings"
 	c.Version = sarama.V2_8_0_0
