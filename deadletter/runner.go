@@ -253,7 +253,7 @@ func (r *Runner) ask(ctx, working context.Context, keys *sync.WaitGroup) (more b
 		if !ok {
 			// It was lost and is ours again, but its last retry has not returned:
 			// nobody may run beside it, and that one does not know of this claim.
-			r.release(working, k.ID, false, Progress{})
+			r.release(working, k, false, Progress{})
 			continue
 		}
 		keys.Go(func() {

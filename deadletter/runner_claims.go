@@ -119,7 +119,7 @@ func (r *Runner) renew(ctx context.Context) {
 
 // release gives a claim back, patiently, for as long as a lease: after that the
 // store takes it back by itself.
-func (r *Runner) release(ctx context.Context, key int64, done bool, p Progress) {
+func (r *Runner) release(ctx context.Context, key Key, done bool, p Progress) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.Lease)
 	defer cancel()
 	for failed := 1; ; failed++ {

@@ -26,7 +26,7 @@ func (r *Runner) retry(c *claim) {
 		r.log.Warn("lost the claim on a parked key, its retry stopped", "handler", c.Handler.Name, "key", c.ID)
 		return
 	}
-	r.release(c.ctx, c.ID, done, p)
+	r.release(c.ctx, c.Key, done, p)
 }
 
 // drain reports whether its request is done with the key.
@@ -109,7 +109,10 @@ func (r *Runner) permitted(c *claim) bool {
 		if c.ctx.Err() != nil {
 			return false
 		}
-		if r.answered(err); err == nil || errors.Is(err, ErrNotFound) {
+		if r.answered(err); errors.Is(err, ErrNotFound) {
+			return false // somebody ended the request
+		}
+		if err == nil {
 			r.pause(c, wait)
 			return r.goesOn(c)
 		}

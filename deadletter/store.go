@@ -56,10 +56,18 @@ type Store interface {
 	// newest).
 	Audit(ctx context.Context, group string, before int64, limit int) ([]Entry, error)
 
-	// Ask records a request, with its line in the audit log.
+	// Ask records a request, with its line in the audit log. A retry selects
+	// the keys that match its Filter, were parked before, and are in no other
+	// open request: those are left out and counted in Busy. When all of them are,
+	// the error wraps ErrBusy and names the other request; when none matches, it
+	// wraps ErrNotFound. Only keys of a handler's newest epoch are selected.
 	Ask(ctx context.Context, r Request, act Act) (Request, error)
 	// Request returns one. It wraps ErrNotFound.
 	Request(ctx context.Context, id int64) (Request, error)
+	// End cancels an open request: keys that were not tried stay as they are, and
+	// what runs ends after its event. It wraps ErrNotFound when the request is
+	// not there or not open.
+	End(ctx context.Context, id int64, act Act) error
 	// Requests lists those of a group, newest first; open: only unfinished ones.
 	Requests(ctx context.Context, group string, open bool, limit int) ([]Request, error)
 
@@ -75,10 +83,12 @@ type Worker interface {
 	Claim(ctx context.Context, group string, handlers []string, member string, lease time.Duration, limit int) ([]Key, error)
 	// Renew keeps claims for another lease; it returns the IDs it still has.
 	Renew(ctx context.Context, member string, keys []int64, lease time.Duration) ([]int64, error)
-	// Release gives a claim back. With outcome done its request has finished
-	// with the key (drained, or stopped at a failure), else it may be claimed
-	// again. Progress is added to the request's.
-	Release(ctx context.Context, member string, key int64, done bool, p Progress) error
+	// Release gives back a claim that Claim gave. With outcome done its request
+	// has finished with the key (drained, or stopped at a failure), else it may
+	// be claimed again. Progress is added to the request's, also when the key has
+	// been drained and is no more. It wraps ErrNotFound when the key is another
+	// member's by now; then nothing changes.
+	Release(ctx context.Context, member string, key Key, done bool, p Progress) error
 	// Advance carries open requests on: it fills in the totals of new ones, and
 	// finishes those that have nothing left to do. Any member may call it, at
 	// any time.
@@ -86,7 +96,8 @@ type Worker interface {
 	// Permit reserves the next turn of a request that has a rate, over all
 	// members: wait is how long to wait before one event of it may be retried.
 	// The turn is taken: nobody asks again after the wait. Without a rate it
-	// answers 0.
+	// answers 0. It wraps ErrNotFound when the request is not open any more: its
+	// keys are to be left as they are.
 	Permit(ctx context.Context, request int64) (wait time.Duration, err error)
 	// Settle finishes a request of kind RequestEdit with its result.
 	Settle(ctx context.Context, id int64, state State, err string) error
@@ -166,6 +177,7 @@ type Request struct {
 
 	Progress
 	Keys int64 // parked keys that it selected
+	Busy int64 // keys that matched, and were left to other open requests
 }
 
 // Progress is what a retry has come to.
