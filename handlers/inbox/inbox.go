@@ -54,8 +54,11 @@ type Admission struct {
 	// written.
 	Message *Message
 	// Letter, when above 0, says that this is a retry of the parked event with
-	// that ID. It is admitted when it is the first of its key (or has none),
-	// whatever its sequence, and leaves the dead letters with its effect.
+	// that ID, which has Handler, EventID, Topic and Key of Place as it was
+	// parked. It is admitted when it is the first of its key (or has none),
+	// whatever its sequence, and leaves the dead letters with its effect. An
+	// event that was applied meanwhile leaves them too, and is answered by
+	// Duplicate.
 	Letter int64
 	// Bounds are the handler's, for what it parks.
 	Bounds Bounds
@@ -104,6 +107,10 @@ type Inbox[Tx any] interface {
 	// ErrCommitUnknown when the reply to COMMIT was lost; effect's own error is
 	// returned as it is, after the rollback. A panic of effect rolls back and
 	// goes on. Effect must not end the transaction itself.
+	//
+	// An event that is answered by Parked and has a Message is behind what its
+	// key has parked when Apply returns; ErrFull is wrapped where there is no
+	// room for it.
 	Apply(ctx context.Context, a Admission, effect func(ctx context.Context, tx Tx) error) (Answer, error)
 }
 
@@ -111,10 +118,11 @@ type Inbox[Tx any] interface {
 // the effect. What crashes in between repeats the effect.
 type Ledger interface {
 	Keeper
-	// Look answers as Apply would, and changes nothing.
+	// Look answers as Apply would, and changes nothing; only the letter of a
+	// retry leaves when the answer is Duplicate.
 	Look(ctx context.Context, a Admission) (Answer, error)
 	// Record writes the row of an event whose effect happened, whatever Look
-	// would answer now. Recording twice is no error.
+	// would answer now, and takes out its Letter. Recording twice is no error.
 	Record(ctx context.Context, a Admission) error
 }
 

@@ -77,8 +77,9 @@ type Parker interface {
 	//              Nothing was written, admit it again.
 	//
 	// With a.Letter it books a failed retry of that parked event instead: its
-	// attempts, error and due time change, and its place stays. Gone: it is not
-	// there any more.
+	// cause, error and due time change, its attempts grow by one or to
+	// f.Attempts, whichever is more, and its place stays. Gone: it is not there
+	// any more. Duplicate: it was applied meanwhile, and has left.
 	//
 	// Errors wrap ErrFull, or as Apply's ErrNotAdmitted and ErrCommitUnknown:
 	// asking again settles it.

@@ -155,7 +155,7 @@ CREATE TABLE tidings.parked_key (
     member      text,
     claimed_until timestamptz,
     UNIQUE (handler_id, topic, keyless, key)
-);
+) WITH (fillfactor = 70); -- counters change with each letter
 CREATE INDEX parked_key_due ON tidings.parked_key (due) WHERE due IS NOT NULL;
 CREATE INDEX parked_key_request ON tidings.parked_key (request_id) WHERE request_id IS NOT NULL;
 
@@ -244,6 +244,181 @@ BEGIN
     VALUES (handler, of_topic, of_key, of_source, of_type, of_id, applied)
     ON CONFLICT (handler_id, topic, key, source, aggregate_type, aggregate_id)
         DO UPDATE SET sequence = greatest(key_stream.sequence, excluded.sequence);
+END
+$$;
+-- +goose StatementEnd
+
+-- What follows keeps parked events. Each runs in a transaction that holds the
+-- lock of the key row, or of the event where there is no key; the answers are
+-- those of an admission: 1 fresh, 2 duplicate, 3 parked, 5 gone, and
+-- 6: it would be parked, but there is no room; 7: parked by this call.
+
+-- Whether the handler has applied the event, by any table.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.inbox_knows(event uuid, handler integer) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM tidings.inbox_other WHERE event_id = event AND handler_id = handler)
+        OR EXISTS (SELECT FROM tidings.inbox WHERE event_id = event AND handler_id = handler);
+END
+$$;
+-- +goose StatementEnd
+
+-- Whether the handler has the event parked: what an admission without a key asks.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.letter_has(event uuid, handler integer) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM tidings.dead_letter WHERE event_id = event AND handler_id = handler);
+END
+$$;
+-- +goose StatementEnd
+
+-- Parks an event behind what its key has. A null of_key: it has none. An event
+-- that is only to go behind others is fresh when there are none.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.letter_park(
+    handler integer, of_topic text, of_key bytea, event uuid, room boolean,
+    whole_key bytea, of_type text, of_source text, of_aggregate_type text, of_aggregate_id text, of_sequence bigint,
+    of_partition integer, at bigint, written timestamptz,
+    of_record_key bytea, of_value bytea, of_headers jsonb, size bigint,
+    why text, of_error text, of_stack text, tries integer,
+    first_at timestamptz, last_at timestamptz, due_at timestamptz
+) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    parent bigint;
+    waiting bigint;
+    letter bigint;
+    now_at timestamptz := clock_timestamp();
+BEGIN
+    IF tidings.inbox_knows(event, handler) THEN
+        RETURN 2;
+    END IF;
+    IF tidings.letter_has(event, handler) THEN
+        RETURN 3;
+    END IF;
+    IF why = 'behind' AND NOT EXISTS (
+        SELECT FROM tidings.key_row r WHERE r.handler_id = handler AND r.topic = of_topic AND r.key = of_key AND r.parked > 0
+    ) THEN
+        RETURN 1;
+    END IF;
+    IF NOT room THEN
+        RETURN 6;
+    END IF;
+    INSERT INTO tidings.parked_key AS p (handler_id, topic, keyless, key, raw_key, parked_at, letters, bytes,
+        head, head_at, event_type, cause, error, attempts, due)
+    VALUES (handler, of_topic, of_key IS NULL, coalesce(of_key, uuid_send(event)), whole_key, now_at, 1, size,
+        0, now_at, of_type, why, of_error, tries, due_at)
+    ON CONFLICT (handler_id, topic, keyless, key) DO UPDATE SET letters = p.letters + 1, bytes = p.bytes + excluded.bytes
+    RETURNING p.id, p.letters INTO parent, waiting;
+    INSERT INTO tidings.dead_letter (parked_key_id, handler_id, event_id, event_type, source, aggregate_type, aggregate_id, sequence,
+        partition, "offset", record_time, record_key, value, headers, bytes,
+        cause, error, stack, attempts, first_failed, last_failed, due, parked_at)
+    VALUES (parent, handler, event, of_type, of_source, of_aggregate_type, of_aggregate_id, of_sequence,
+        of_partition, at, written, of_record_key, of_value, of_headers, size,
+        why, of_error, of_stack, tries, first_at, last_at, due_at, now_at)
+    RETURNING id INTO letter;
+    IF waiting = 1 THEN
+        UPDATE tidings.parked_key SET head = letter WHERE id = parent;
+    END IF;
+    UPDATE tidings.key_row SET parked = parked + 1 WHERE handler_id = handler AND topic = of_topic AND key = of_key;
+    RETURN 7;
+END
+$$;
+-- +goose StatementEnd
+
+-- Takes a letter out; false: it is not there. The next one of its key becomes the
+-- first, with the cause it has; where it only waited behind, it is due when the
+-- one before it was, so that a key whose head was tried by itself goes on by itself.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.letter_leave(letter bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    parent bigint;
+    size bigint;
+    first record;
+    k record;
+BEGIN
+    DELETE FROM tidings.dead_letter WHERE id = letter RETURNING parked_key_id, bytes INTO parent, size;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    SELECT id, parked_at, event_type, cause, error, attempts, due INTO first
+        FROM tidings.dead_letter WHERE parked_key_id = parent ORDER BY id LIMIT 1;
+    IF FOUND THEN
+        UPDATE tidings.parked_key SET letters = letters - 1, bytes = bytes - size,
+            head = first.id, head_at = first.parked_at, event_type = first.event_type,
+            cause = first.cause, error = first.error, attempts = first.attempts,
+            due = CASE WHEN head = first.id OR first.cause = 'behind' AND first.due IS NULL THEN due ELSE first.due END
+        WHERE id = parent RETURNING handler_id, topic, keyless, key INTO k;
+    ELSE
+        DELETE FROM tidings.parked_key WHERE id = parent RETURNING handler_id, topic, keyless, key INTO k;
+    END IF;
+    IF NOT k.keyless THEN
+        UPDATE tidings.key_row SET parked = parked - 1 WHERE handler_id = k.handler_id AND topic = k.topic AND key = k.key;
+    END IF;
+    RETURN true;
+END
+$$;
+-- +goose StatementEnd
+
+-- Whether it is the letter's turn: 1 it is the first of its key; 5 it is not, or
+-- is not there, or is not of that key; 2 the event was applied, and with take
+-- the letter is taken out.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.letter_turn(letter bigint, handler integer, of_topic text, of_key bytea, event uuid, take boolean) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    k record;
+    here boolean;
+BEGIN
+    SELECT p.head, p.topic, p.keyless, p.key INTO k
+        FROM tidings.dead_letter d JOIN tidings.parked_key p ON p.id = d.parked_key_id
+        WHERE d.id = letter AND d.handler_id = handler AND d.event_id = event;
+    here := FOUND;
+    IF here AND (k.topic <> of_topic OR k.keyless <> (of_key IS NULL) OR k.key <> coalesce(of_key, k.key)) THEN
+        RETURN 5;
+    END IF;
+    IF tidings.inbox_knows(event, handler) THEN
+        IF here AND take THEN
+            PERFORM tidings.letter_leave(letter);
+        END IF;
+        RETURN 2;
+    END IF;
+    IF here AND k.head = letter THEN
+        RETURN 1;
+    END IF;
+    RETURN 5;
+END
+$$;
+-- +goose StatementEnd
+
+-- Books a failed retry of a letter, whose place stays.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.letter_fail(
+    letter bigint, handler integer, of_topic text, of_key bytea, event uuid,
+    why text, of_error text, of_stack text, tries integer, first_at timestamptz, last_at timestamptz, due_at timestamptz
+) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    parent bigint;
+    total integer;
+BEGIN
+    IF tidings.letter_turn(letter, handler, of_topic, of_key, event, true) = 2 THEN
+        RETURN 2;
+    END IF;
+    UPDATE tidings.dead_letter SET cause = why, error = of_error, stack = of_stack,
+        attempts = greatest(attempts + 1, tries), first_failed = coalesce(first_failed, first_at, last_at, clock_timestamp()),
+        last_failed = coalesce(last_at, clock_timestamp()), due = due_at
+    WHERE id = letter AND handler_id = handler AND event_id = event
+    RETURNING parked_key_id, attempts INTO parent, total;
+    IF NOT FOUND THEN
+        RETURN 5;
+    END IF;
+    UPDATE tidings.parked_key SET cause = why, error = of_error, attempts = total, due = due_at
+        WHERE id = parent AND head = letter;
+    RETURN 3;
 END
 $$;
 -- +goose StatementEnd

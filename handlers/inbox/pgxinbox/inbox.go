@@ -47,11 +47,13 @@ type Inbox struct {
 	pool     *pgxpool.Pool
 	upkeep   postgres.Upkeep
 	handlers sync.Map // inbox.Handler -> int32
+	stores   postgres.Stores
 }
 
 var (
 	_ inbox.Inbox[pgx.Tx] = (*Inbox)(nil)
 	_ inbox.Ledger        = (*Inbox)(nil)
+	_ inbox.Parker        = (*Inbox)(nil)
 )
 
 // New returns an inbox. It does not touch the database: see Check.
@@ -70,20 +72,23 @@ func New(c Config) (*Inbox, error) {
 
 // Apply implements inbox.Inbox.
 func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx context.Context, tx pgx.Tx) error) (inbox.Answer, error) {
-	a = postgres.Bounded(&a)
-	tx, answer, err := b.begin(ctx, &a, postgres.Apply)
+	bounded := postgres.Bounded(&a)
+	if a.Letter > 0 {
+		return b.retry(ctx, &bounded, effect)
+	}
+	tx, answer, err := b.begin(ctx, &bounded, admit(&bounded, postgres.Apply))
 	if err != nil {
 		return 0, err
 	}
 	defer rollback(ctx, tx) // after a panic or an error; after a commit it does nothing
-	if answer != inbox.Fresh {
+	switch {
+	case answer == inbox.Parked && a.Message != nil && bounded.Place.Key != nil:
+		return b.park(ctx, tx, &a, &inbox.Failure{Cause: inbox.CauseBehind})
+	case answer != inbox.Fresh:
 		return answer, nil
 	}
-	if err := effect(ctx, tx); err != nil {
+	if err := run(ctx, tx, &a, effect); err != nil {
 		return 0, err
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, fmt.Errorf("apply event %s: rolled back: %w", a.EventID, context.Cause(ctx))
 	}
 	if err := commit(ctx, tx); err != nil {
 		return 0, fmt.Errorf("apply event %s: %w", a.EventID, err)
@@ -91,9 +96,22 @@ func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx co
 	return inbox.Fresh, nil
 }
 
+func run(ctx context.Context, tx pgx.Tx, a *inbox.Admission, effect func(ctx context.Context, tx pgx.Tx) error) error {
+	if err := effect(ctx, tx); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("apply event %s: rolled back: %w", a.EventID, context.Cause(ctx))
+	}
+	return nil
+}
+
 // Look implements inbox.Ledger.
 func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
 	a = postgres.Bounded(&a)
+	if a.Letter > 0 {
+		return b.lookAtLetter(ctx, &a)
+	}
 	id, err := b.register(ctx, a.Handler)
 	if err != nil {
 		return 0, notAdmitted(&a, err)
@@ -108,19 +126,39 @@ func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, erro
 // Record implements inbox.Ledger.
 func (b *Inbox) Record(ctx context.Context, a inbox.Admission) error {
 	a = postgres.Bounded(&a)
-	tx, _, err := b.begin(ctx, &a, postgres.Record)
+	mode := postgres.Record
+	if a.Letter > 0 {
+		mode = postgres.Retry
+	}
+	tx, _, err := b.begin(ctx, &a, admit(&a, mode))
 	if err != nil {
 		return err
 	}
 	defer rollback(ctx, tx)
+	if a.Letter > 0 {
+		// Now that it is known, whether by this call or before, its letter goes.
+		if _, err := b.turn(ctx, tx, &a); err != nil {
+			return err
+		}
+	}
 	if err := commit(ctx, tx); err != nil {
 		return fmt.Errorf("record event %s: %w", a.EventID, err)
 	}
 	return nil
 }
 
-// begin sends BEGIN, the lock and the admission in one round trip.
-func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, mode postgres.Mode) (pgx.Tx, inbox.Answer, error) {
+// question is the statement that a transaction asks after its lock.
+type question func(handler int32) (query string, args []any, scan func(row pgx.Row, answer *inbox.Answer) error)
+
+// admit asks for an admission.
+func admit(a *inbox.Admission, mode postgres.Mode) question {
+	return func(handler int32) (string, []any, func(pgx.Row, *inbox.Answer) error) {
+		return postgres.Admit, postgres.AdmitArgs(handler, a, mode), func(row pgx.Row, answer *inbox.Answer) error { return row.Scan(answer, nil) }
+	}
+}
+
+// begin sends BEGIN, the lock and the question, if there is one, in one round trip.
+func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, ask question) (pgx.Tx, inbox.Answer, error) {
 	id, err := b.register(ctx, a.Handler)
 	if err != nil {
 		return nil, 0, notAdmitted(a, err)
@@ -133,7 +171,10 @@ func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, mode postgres.Mod
 	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	lock, args := postgres.LockArgs(id, a)
 	batch.Queue(lock, args...)
-	batch.Queue(postgres.Admit, postgres.AdmitArgs(id, a, mode)...).QueryRow(func(row pgx.Row) error { return row.Scan(&answer, nil) })
+	if ask != nil {
+		query, args, scan := ask(id)
+		batch.Queue(query, args...).QueryRow(func(row pgx.Row) error { return scan(row, &answer) })
+	}
 	results := b.pool.SendBatch(ctx, &batch)
 	tx := results.Tx()
 	if err := results.Close(); err != nil {
@@ -194,7 +235,7 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return fmt.Errorf("rolled back: a statement of the handler failed and its error was not returned: %w", err)
 	case errors.Is(err, pgx.ErrTxClosed):
-		return fmt.Errorf("the handler ended the transaction itself; leave commit and rollback to the inbox: %w", err)
+		return endedByHandler(err)
 	case postgres.Refused(err):
 		return fmt.Errorf("commit: %w", err)
 	}
@@ -202,6 +243,10 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 	// answer is read, pgx v5.12 reports a closed connection, as if nothing had
 	// been sent.
 	return fmt.Errorf("%w: no answer to COMMIT: %w", inbox.ErrCommitUnknown, err)
+}
+
+func endedByHandler(err error) error {
+	return fmt.Errorf("the handler ended the transaction itself; leave commit and rollback to the inbox: %w", err)
 }
 
 func rollback(ctx context.Context, tx pgx.Tx) {

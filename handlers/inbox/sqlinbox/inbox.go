@@ -52,11 +52,13 @@ type Inbox struct {
 	db       *sql.DB
 	dialect  dialect
 	handlers sync.Map // inbox.Handler -> int32
+	stores   postgres.Stores
 }
 
 var (
 	_ inbox.Inbox[*sql.Tx] = (*Inbox)(nil)
 	_ inbox.Ledger         = (*Inbox)(nil)
+	_ inbox.Parker         = (*Inbox)(nil)
 )
 
 // dialect is what differs between databases.
@@ -67,6 +69,18 @@ type dialect interface {
 	lock(ctx context.Context, tx *sql.Tx, handler int32, a *inbox.Admission) error
 	// admit answers, and writes what follows from it.
 	admit(ctx context.Context, tx querier, handler int32, a *inbox.Admission, mode postgres.Mode) (inbox.Answer, error)
+	// park parks a under the lock; postgres.NoRoom and postgres.Added are answers too.
+	park(ctx context.Context, tx querier, handler int32, a *inbox.Admission, f *inbox.Failure, room bool) (inbox.Answer, error)
+	// fail books a failed retry of a.Letter under the lock.
+	fail(ctx context.Context, tx querier, handler int32, a *inbox.Admission, f *inbox.Failure) (inbox.Answer, error)
+	// turn says whether it is a.Letter's turn. With take, under the lock, it
+	// takes the letter out of an event that was applied.
+	turn(ctx context.Context, tx querier, handler int32, a *inbox.Admission, take bool) (inbox.Answer, error)
+	// leave takes a letter out under the lock.
+	leave(ctx context.Context, tx querier, letter int64) error
+	totals(ctx context.Context, tx querier, handler int32) (postgres.Total, error)
+	// admitBatch locks the keys of as, answers, and writes what follows.
+	admitBatch(ctx context.Context, tx *sql.Tx, handler int32, as []inbox.Admission, put behind) (admitted, error)
 	// busy reports an error of lock or commit that waiting would have mended.
 	busy(err error) bool
 	// hopeless reports an error of the admission that waiting does not mend.
@@ -105,20 +119,23 @@ func New(c Config) (*Inbox, error) {
 
 // Apply implements inbox.Inbox.
 func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx context.Context, tx *sql.Tx) error) (inbox.Answer, error) {
-	a = postgres.Bounded(&a)
-	t, answer, err := b.begin(ctx, &a, postgres.Apply)
+	bounded := postgres.Bounded(&a)
+	if a.Letter > 0 {
+		return b.retry(ctx, &bounded, effect)
+	}
+	t, answer, err := b.begin(ctx, &bounded, b.admit(ctx, &bounded, postgres.Apply))
 	if err != nil {
 		return 0, err
 	}
 	defer t.end() // after a panic or an error it rolls back
-	if answer != inbox.Fresh {
+	switch {
+	case answer == inbox.Parked && a.Message != nil && bounded.Place.Key != nil:
+		return b.park(ctx, t, &a, &inbox.Failure{Cause: inbox.CauseBehind})
+	case answer != inbox.Fresh:
 		return answer, nil
 	}
-	if err := effect(ctx, t.Tx); err != nil {
+	if err := run(ctx, t, &a, effect); err != nil {
 		return 0, err
-	}
-	if ctx.Err() != nil {
-		return 0, fmt.Errorf("apply event %s: rolled back: %w", a.EventID, context.Cause(ctx))
 	}
 	if err := b.commit(t); err != nil {
 		return 0, fmt.Errorf("apply event %s: %w", a.EventID, err)
@@ -126,9 +143,22 @@ func (b *Inbox) Apply(ctx context.Context, a inbox.Admission, effect func(ctx co
 	return inbox.Fresh, nil
 }
 
+func run(ctx context.Context, t *transaction, a *inbox.Admission, effect func(ctx context.Context, tx *sql.Tx) error) error {
+	if err := effect(ctx, t.Tx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("apply event %s: rolled back: %w", a.EventID, context.Cause(ctx))
+	}
+	return nil
+}
+
 // Look implements inbox.Ledger.
 func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
 	a = postgres.Bounded(&a)
+	if a.Letter > 0 {
+		return b.lookAtLetter(ctx, &a)
+	}
 	var answer inbox.Answer
 	err := b.patiently(ctx, &a, func(id int32) (err error) {
 		answer, err = b.dialect.admit(ctx, b.db, id, &a, postgres.Look)
@@ -140,7 +170,17 @@ func (b *Inbox) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, erro
 // Record implements inbox.Ledger.
 func (b *Inbox) Record(ctx context.Context, a inbox.Admission) error {
 	a = postgres.Bounded(&a)
-	t, _, err := b.begin(ctx, &a, postgres.Record)
+	ask := b.admit(ctx, &a, postgres.Record)
+	if a.Letter > 0 {
+		ask = func(tx querier, id int32) (answer inbox.Answer, err error) {
+			if _, err := b.dialect.admit(ctx, tx, id, &a, postgres.Retry); err != nil {
+				return 0, err
+			}
+			// Now that it is known, whether by this call or before, its letter goes.
+			return b.dialect.turn(ctx, tx, id, &a, true)
+		}
+	}
+	t, _, err := b.begin(ctx, &a, ask)
 	if err != nil {
 		return err
 	}
@@ -151,14 +191,24 @@ func (b *Inbox) Record(ctx context.Context, a inbox.Admission) error {
 	return nil
 }
 
-// begin begins a transaction, takes the lock and asks.
-func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, mode postgres.Mode) (t *transaction, answer inbox.Answer, err error) {
+// question is what a transaction asks after its lock.
+type question func(tx querier, handler int32) (inbox.Answer, error)
+
+// admit asks for an admission.
+func (b *Inbox) admit(ctx context.Context, a *inbox.Admission, mode postgres.Mode) question {
+	return func(tx querier, handler int32) (inbox.Answer, error) {
+		return b.dialect.admit(ctx, tx, handler, a, mode)
+	}
+}
+
+// begin begins a transaction, takes the lock and asks, if there is a question.
+func (b *Inbox) begin(ctx context.Context, a *inbox.Admission, ask question) (t *transaction, answer inbox.Answer, err error) {
 	err = b.patiently(ctx, a, func(id int32) (err error) {
 		if t, err = begin(ctx, b.db, b.dialect.options()); err != nil {
 			return err
 		}
-		if err = b.dialect.lock(ctx, t.Tx, id, a); err == nil {
-			answer, err = b.dialect.admit(ctx, t.Tx, id, a, mode)
+		if err = b.dialect.lock(ctx, t.Tx, id, a); err == nil && ask != nil {
+			answer, err = ask(t.Tx, id)
 		}
 		if err != nil {
 			t.end()
@@ -221,9 +271,13 @@ func (b *Inbox) commit(t *transaction) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, sql.ErrTxDone):
-		return fmt.Errorf("the handler ended the transaction itself; leave commit and rollback to the inbox: %w", err)
+		return endedByHandler(err)
 	case b.dialect.refused(err):
 		return fmt.Errorf("commit: %w", err)
 	}
 	return fmt.Errorf("%w: no answer to COMMIT: %w", inbox.ErrCommitUnknown, err)
+}
+
+func endedByHandler(err error) error {
+	return fmt.Errorf("the handler ended the transaction itself; leave commit and rollback to the inbox: %w", err)
 }

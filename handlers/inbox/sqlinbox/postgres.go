@@ -34,6 +34,34 @@ func (d *postgresDialect) admit(ctx context.Context, tx querier, handler int32, 
 	return answer, err
 }
 
+func (d *postgresDialect) park(ctx context.Context, tx querier, handler int32, a *inbox.Admission, f *inbox.Failure, room bool) (inbox.Answer, error) {
+	return postgres.Park(ctx, in(tx), handler, a, f, room)
+}
+
+func (d *postgresDialect) fail(ctx context.Context, tx querier, handler int32, a *inbox.Admission, f *inbox.Failure) (inbox.Answer, error) {
+	return postgres.Fail(ctx, in(tx), handler, a, f)
+}
+
+func (d *postgresDialect) turn(ctx context.Context, tx querier, handler int32, a *inbox.Admission, take bool) (answer inbox.Answer, err error) {
+	err = tx.QueryRowContext(ctx, postgres.Turn, postgres.TurnArgs(handler, a, take)...).Scan(&answer)
+	return answer, err
+}
+
+func (d *postgresDialect) leave(ctx context.Context, tx querier, letter int64) error {
+	return postgres.Leave(ctx, in(tx), letter)
+}
+
+func (d *postgresDialect) totals(ctx context.Context, tx querier, handler int32) (postgres.Total, error) {
+	return postgres.Totals(ctx, in(tx), handler)
+}
+
+// in runs statements in tx.
+func in(tx querier) postgres.Query {
+	return func(ctx context.Context, query string, args ...any) interface{ Scan(dest ...any) error } {
+		return tx.QueryRowContext(ctx, query, args...)
+	}
+}
+
 // busy: PostgreSQL waits by itself.
 func (d *postgresDialect) busy(error) bool { return false }
 

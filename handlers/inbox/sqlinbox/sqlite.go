@@ -82,7 +82,7 @@ func (d *sqliteDialect) admit(ctx context.Context, tx querier, handler int32, a 
 		answer inbox.Answer
 		inRow  bool
 		known  bool
-		key    = p.Key
+		key    = blob(p.Key)
 		idTime *int64
 	)
 	if t, ok := postgres.Time(a.EventID); ok {

@@ -3,8 +3,10 @@
 -- $1 handler, $2 topic, $3 key (null: orders nothing), $4 event ID,
 -- $5 its time in ms (null: not a UUIDv7), $6 partition, $7 offset, $8 attempt,
 -- $9 source, $10 aggregate type, $11 aggregate ID, $12 sequence (0: none),
--- $13 mode: 0 look only, 1 admit, 2 record an effect that happened already.
--- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late.
+-- $13 mode: 0 look only, 1 admit, 2 record an effect that happened already,
+-- 3 admit a parked event whose turn it is.
+-- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late. An event without a key is
+-- parked when it is in the dead letters itself.
 -- An offset below 0 is none: it judges nothing and is not kept.
 WITH cover AS (
     SELECT from_ms, until_ms, retention_ms,
@@ -28,10 +30,13 @@ WITH cover AS (
 ), judged AS MATERIALIZED (
     SELECT CASE
                WHEN EXISTS (SELECT FROM tidings.inbox_other WHERE event_id = $4::uuid AND handler_id = $1::integer) THEN 2
-               WHEN $13::integer = 2 THEN 1
-               WHEN k.parked > 0 THEN 3
-               WHEN $12::bigint > 0 AND $12::bigint <= k.last_sequence THEN CASE WHEN age.past OR age.unsure AND passed.by THEN 2 ELSE 4 END
+               WHEN $13::integer >= 2 THEN 1
+               -- What may be forgotten is judged first: behind parked events it would be applied again.
+               WHEN $12::bigint > 0 AND $12::bigint <= k.last_sequence AND (age.past OR age.unsure AND passed.by) THEN 2
                WHEN $12::bigint = 0 AND (age.past OR age.unsure) AND passed.by THEN 2
+               WHEN k.parked > 0 THEN 3
+               WHEN $3::bytea IS NULL AND tidings.letter_has($4::uuid, $1::integer) THEN 3
+               WHEN $12::bigint > 0 AND $12::bigint <= k.last_sequence THEN 4
                ELSE 1
            END AS answer,
            -- Old IDs go elsewhere before their partition is near its end, and
@@ -40,9 +45,10 @@ WITH cover AS (
                AND $5::bigint >= cover.now_ms - cover.retention_ms / 2, false) AS covered,
            coalesce(k.in_row, false) AS in_row,
            -- One applied below the last, while its ID would still be known, says
-           -- that offsets began anew: a topic deleted and made again.
+           -- that offsets began anew: a topic deleted and made again. A parked
+           -- event comes late, and says nothing.
            CASE
-               WHEN $5::bigint IS NOT NULL AND NOT age.past THEN $7::bigint
+               WHEN $5::bigint IS NOT NULL AND NOT age.past AND $13::integer <> 3 THEN $7::bigint
                ELSE greatest($7::bigint, k.last_offset)
            END AS kept_offset,
            k.last_sequence

@@ -32,6 +32,7 @@ const (
 	Look Mode = iota
 	Apply
 	Record
+	Retry // of a parked event whose turn it is
 )
 
 // lockClass sets our advisory locks on events apart: "tidi" in ASCII.

@@ -4,8 +4,10 @@
 -- ?5 its time in ms (null: not a UUIDv7), ?6 partition, ?7 offset,
 -- ?8 source, ?9 aggregate type, ?10 aggregate ID, ?11 sequence (0: none),
 -- ?12 mode: 0 look only, 1 admit, 2 record an effect that happened already,
+-- 3 admit a parked event whose turn it is,
 -- ?13 now in ms.
--- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late.
+-- Answers: 1 fresh, 2 duplicate, 3 parked, 4 late. An event without a key is
+-- parked when it is in the dead letters itself.
 -- An offset below 0 is none: it judges nothing.
 WITH k AS (
     SELECT parked,
@@ -30,13 +32,15 @@ WITH k AS (
 )
 SELECT CASE
            WHEN EXISTS (SELECT 1 FROM main.tidings_inbox WHERE event_id = ?4 AND handler_id = ?1) THEN 2
-           WHEN ?12 = 2 THEN 1
-           WHEN k.parked > 0 THEN 3
-           WHEN ?11 > 0 AND ?11 <= k.last_sequence THEN
-               CASE WHEN age.past OR (?5 IS NULL AND k.created_at < age.forgetful AND k.passed) THEN 2 ELSE 4 END
+           WHEN ?12 >= 2 THEN 1
+           -- What may be forgotten is judged first: behind parked events it would be applied again.
+           WHEN ?11 > 0 AND ?11 <= k.last_sequence AND (age.past OR (?5 IS NULL AND k.created_at < age.forgetful AND k.passed)) THEN 2
            WHEN ?11 = 0 AND k.passed AND (age.past OR (?5 IS NULL AND k.created_at < age.forgetful)) THEN 2
+           WHEN k.parked > 0 THEN 3
+           WHEN ?3 IS NULL AND EXISTS (SELECT 1 FROM main.tidings_dead_letter WHERE handler_id = ?1 AND event_id = ?4) THEN 3
+           WHEN ?11 > 0 AND ?11 <= k.last_sequence THEN 4
            ELSE 1
        END,
        coalesce(k.in_row, true),
-       ?5 IS NOT NULL AND NOT age.past
+       ?5 IS NOT NULL AND NOT age.past AND ?12 <> 3
 FROM age LEFT JOIN k ON true
