@@ -152,6 +152,7 @@ CREATE TABLE tidings.parked_key (
     due         timestamptz,
     -- Who retries it, and for whom:
     request_id  bigint,
+    last_request bigint, -- that was done with it
     member      text,
     claimed_until timestamptz,
     UNIQUE (handler_id, topic, keyless, key)
@@ -174,7 +175,10 @@ CREATE TABLE tidings.dead_letter_request (
     rate         double precision NOT NULL DEFAULT 0,
     letter_id    bigint,
     value        bytea,
+    selected     boolean     NOT NULL DEFAULT false, -- all its keys have its ID
+    turn_at      timestamptz, -- of the next event, under its rate
     keys         bigint      NOT NULL DEFAULT 0,
+    busy         bigint      NOT NULL DEFAULT 0, -- keys left to other requests
     keys_done    bigint      NOT NULL DEFAULT 0,
     keys_stopped bigint      NOT NULL DEFAULT 0,
     applied      bigint      NOT NULL DEFAULT 0,
@@ -419,6 +423,55 @@ BEGIN
     UPDATE tidings.parked_key SET cause = why, error = of_error, attempts = total, due = due_at
         WHERE id = parent AND head = letter;
     RETURN 3;
+END
+$$;
+-- +goose StatementEnd
+
+-- Remembers an event as settled without an effect: its inbox row goes where an
+-- admission looks for it, and its key has seen its offset and sequence. False:
+-- it was known. Runs under the lock of the key row. A null event_ms: the ID is no
+-- UUIDv7. A null of_key: it has none.
+-- +goose StatementBegin
+CREATE FUNCTION tidings.inbox_settle(
+    event uuid, event_ms bigint, handler integer, of_topic text, of_key bytea, of_partition integer, at bigint, tries integer,
+    of_source text, of_type text, of_id text, of_sequence bigint
+) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    known boolean;
+    covered boolean;
+    in_row boolean;
+BEGIN
+    known := EXISTS (SELECT FROM tidings.inbox_other WHERE event_id = event AND handler_id = handler)
+        OR tidings.inbox_has(event, handler);
+    IF NOT known THEN
+        SELECT coalesce(event_ms >= from_ms AND event_ms < until_ms
+            AND event_ms >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - retention_ms / 2, false)
+            INTO STRICT covered FROM tidings.inbox_cover;
+        IF covered THEN
+            INSERT INTO tidings.inbox (event_id, handler_id, topic, partition, "offset", attempts)
+            VALUES (event, handler, of_topic, of_partition, at, tries);
+        ELSE
+            PERFORM tidings.inbox_other_add(event, handler, of_topic, of_partition, at, tries);
+        END IF;
+    END IF;
+    IF of_key IS NULL THEN
+        RETURN NOT known;
+    END IF;
+    UPDATE tidings.key_row SET offsets = offsets || jsonb_build_object(of_partition::text,
+            greatest(at, coalesce((offsets ->> of_partition::text)::bigint, at)))
+        WHERE handler_id = handler AND topic = of_topic AND key = of_key AND at >= 0;
+    IF of_sequence > 0 THEN
+        UPDATE tidings.key_row SET source = of_source, aggregate_type = of_type, aggregate_id = of_id,
+                sequence = greatest(sequence, of_sequence)
+            WHERE handler_id = handler AND topic = of_topic AND key = of_key
+              AND (source IS NULL OR (source = of_source AND aggregate_type = of_type AND aggregate_id = of_id));
+        in_row := FOUND;
+        IF NOT in_row THEN
+            PERFORM tidings.key_stream_set(handler, of_topic, of_key, of_source, of_type, of_id, of_sequence);
+        END IF;
+    END IF;
+    RETURN NOT known;
 END
 $$;
 -- +goose StatementEnd

@@ -126,6 +126,7 @@ CREATE TABLE tidings_parked_key (
     due         INTEGER,
     -- Who retries it, and for whom:
     request_id  INTEGER,
+    last_request INTEGER, -- that was done with it
     member      TEXT,
     claimed_until INTEGER,
     UNIQUE (handler_id, topic, keyless, key)
@@ -148,7 +149,10 @@ CREATE TABLE tidings_dead_letter_request (
     rate         REAL NOT NULL DEFAULT 0,
     letter_id    INTEGER,
     value        BLOB,
+    selected     INTEGER NOT NULL DEFAULT 0, -- all its keys have its ID
+    turn_at      INTEGER, -- of the next event, under its rate
     keys         INTEGER      NOT NULL DEFAULT 0,
+    busy         INTEGER      NOT NULL DEFAULT 0, -- keys left to other requests
     keys_done    INTEGER      NOT NULL DEFAULT 0,
     keys_stopped INTEGER      NOT NULL DEFAULT 0,
     applied      INTEGER      NOT NULL DEFAULT 0,
