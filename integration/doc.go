@@ -34,6 +34,7 @@
 //	TestPartitionsMoveBetweenOneThreeAndTwoProcesses                      120 s
 //	TestAStaticMemberThatComesBackInTimeMovesNoPartition                  180 s
 //	TestAStaticMemberThatStaysAwayLosesItsPartitionsAfterItsSession       120 s
+//	TestAStaticMemberThatWasReplacedReadsNothingMore                       60 s
 //	TestAPartitionAddedWhileAStaticLeaderWasAwayIsGivenToAMember           60 s
 //	TestAFaultyMessageHoldsItsOwnKeyUntilAFixedProcessAppliesIt            90 s
 //	TestAMessageThatIsNoEventIsHeldAndTheOthersGoOn                        60 s

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +133,35 @@ func TestAStaticMemberThatStaysAwayLosesItsPartitionsAfterItsSession(t *testing.
 			g.end()
 		})
 	}
+}
+
+// A process that stands still is replaced by another of its name. When it wakes
+// up, the broker refuses it: it reads nothing more, and what it had in hand is
+// finished once, by either (I4). The rest of the group notices nothing.
+func TestAStaticMemberThatWasReplacedReadsNothingMore(t *testing.T) {
+	g := newStaticGroup(t, time.Minute, "a", "b")
+	assigned, generation, seen := g.assigned(), g.generation(), g.look("b")
+	frozen := g.processes["a"]
+	g.processes["frozen"] = frozen
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
+	// What it has begun stays locked until it wakes: more connections than it has.
+	spec := g.spec
+	spec.Name, spec.Instance, spec.Connections = "successor", "a", 16
+	g.processes["a"] = g.member(spec)
+	g.awaitShared(g.group, "successor", "b")
+	g.step("a has a successor")
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGCONT))
+	g.awaitLog(frozen, "partitions lost")
+	g.step("a is awake and refused")
+	read := g.metric("frozen", "tidings_subscriber_received_total")
+	g.awaitShared(g.group, "successor", "b")
+	require.Equal(t, assigned, g.assigned())
+	g.finish()
+	require.InDelta(t, read, g.metric("frozen", "tidings_subscriber_received_total"), 0)
+	require.Equal(t, seen, g.look("b"))
+	require.Equal(t, generation, g.generation(), "the coordinator must have seen no rebalance")
+	frozen.stop(t)
+	g.end()
 }
 
 // Nobody watches a topic while the leader is away: when it comes back to its old

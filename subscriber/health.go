@@ -94,6 +94,8 @@ func (h *health) check() error {
 		return errors.New("not joined yet")
 	case errors.Is(h.group, kerr.GroupAuthorizationFailed):
 		return fmt.Errorf("not allowed to join: %w; grant READ on the group", h.group)
+	case errors.Is(h.group, kerr.FencedInstanceID):
+		return fmt.Errorf("replaced by a process that joined under the same InstanceID: %w; stop one of them, or give each its own", h.group)
 	default:
 		return fmt.Errorf("not joined: %w", h.group)
 	}
@@ -103,6 +105,9 @@ func (h *health) check() error {
 func (s *subscription) ready() error {
 	if err := s.health.check(); err != nil {
 		return err
+	}
+	if _, held := s.pause.inForce(); held {
+		return nil // that nothing moves is as it should be
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
