@@ -65,8 +65,9 @@ func (r *Router) Live(context.Context) error {
 }
 
 // Warnings says what an operator should look at although messages flow: held
-// events, counted by handler and reason.
-func (r *Router) Warnings(context.Context) []string {
+// events, counted by handler and reason, and what its subscribers say (those
+// with a method Warnings).
+func (r *Router) Warnings(ctx context.Context) []string {
 	type kind struct{ topic, handler, reason string }
 	counts := map[kind]int{}
 	for _, h := range r.Held() {
@@ -76,6 +77,24 @@ func (r *Router) Warnings(context.Context) []string {
 	for k, n := range counts {
 		warnings = append(warnings, fmt.Sprintf("%d held in topic %q for handler %q: %s", n, k.topic, k.handler, k.reason))
 	}
+	warnings = append(warnings, r.subscribersWarn(ctx)...)
 	slices.Sort(warnings)
+	return warnings
+}
+
+func (r *Router) subscribersWarn(ctx context.Context) []string {
+	type warner interface {
+		Warnings(ctx context.Context) []string
+	}
+	var (
+		asked    []warner
+		warnings []string
+	)
+	for _, s := range r.subs {
+		if sub, ok := s.Subscriber.(warner); ok && !slices.Contains(asked, sub) {
+			asked = append(asked, sub)
+			warnings = append(warnings, sub.Warnings(ctx)...)
+		}
+	}
 	return warnings
 }

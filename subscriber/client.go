@@ -7,24 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/tidings-bus/tidings/connection"
+	"github.com/tidings-bus/tidings/internal/kafka"
 )
 
 // connect makes the client that joins the group, after a probe without the group
 // has found the brokers and the topic: a member that cannot read would only
 // disturb the others.
 func (s *subscription) connect(ctx context.Context) error {
-	probe, err := kgo.NewClient(connectionOptions(s.config, s.log)...)
+	probe, err := kgo.NewClient(kafka.Options(s.config.Connection, s.log)...)
 	if err != nil {
 		return err
 	}
@@ -35,44 +32,19 @@ func (s *subscription) connect(ctx context.Context) error {
 	if err := s.checkTopic(ctx, probe); err != nil {
 		return err
 	}
+	if !s.config.WithoutControlTopic {
+		s.refreshGroup(ctx, probe)
+	}
 
 	// The callbacks must not run before s.client is set: they wait for this.
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	client, err := kgo.NewClient(append(connectionOptions(s.config, s.log), s.groupOptions()...)...)
+	client, err := kgo.NewClient(append(kafka.Options(s.config.Connection, s.log), s.groupOptions()...)...)
 	if err != nil {
 		return err
 	}
 	s.client = client
 	return nil
-}
-
-func connectionOptions(c Config, log *slog.Logger) []kgo.Opt {
-	opts := []kgo.Opt{
-		kgo.SeedBrokers(c.Connection.Brokers...),
-		kgo.ClientID(c.Connection.Client()),
-		kgo.WithLogger(clientLogger{log}),
-		// A handful of attempts a second is enough for a broker that is away.
-		kgo.RetryBackoffFn(func(n int) time.Duration { return min(time.Second, 50*time.Millisecond<<min(n, 6)) }),
-	}
-	if c.Connection.TLS != nil {
-		opts = append(opts, kgo.DialTLSConfig(c.Connection.TLS.Clone()))
-	}
-	if a := c.Connection.SASL; a != nil {
-		opts = append(opts, kgo.SASL(mechanism(*a)))
-	}
-	return opts
-}
-
-func mechanism(a connection.SASL) sasl.Mechanism {
-	switch a.Mechanism {
-	case connection.ScramSHA256:
-		return scram.Auth{User: a.Username, Pass: a.Password}.AsSha256Mechanism()
-	case connection.ScramSHA512:
-		return scram.Auth{User: a.Username, Pass: a.Password}.AsSha512Mechanism()
-	case connection.Plain:
-	}
-	return plain.Auth{User: a.Username, Pass: a.Password}.AsMechanism()
 }
 
 func (s *subscription) groupOptions() []kgo.Opt {
@@ -215,7 +187,7 @@ func (s *Subscriber) createTopic(topic string) error {
 	if s.config.CreateTopic != nil {
 		return s.config.CreateTopic(ctx, topic)
 	}
-	client, err := kgo.NewClient(connectionOptions(s.config, s.config.Logger)...)
+	client, err := kgo.NewClient(kafka.Options(s.config.Connection, s.config.Logger)...)
 	if err != nil {
 		return err
 	}
@@ -231,17 +203,4 @@ func (s *Subscriber) createTopic(topic string) error {
 		return nil
 	}
 	return err
-}
-
-// clientLogger passes the client's warnings and errors on.
-type clientLogger struct{ log *slog.Logger }
-
-func (l clientLogger) Level() kgo.LogLevel { return kgo.LogLevelWarn }
-
-func (l clientLogger) Log(level kgo.LogLevel, msg string, pairs ...any) {
-	at := slog.LevelWarn
-	if level == kgo.LogLevelError {
-		at = slog.LevelError
-	}
-	l.log.Log(context.Background(), at, "kafka client: "+msg, pairs...)
 }

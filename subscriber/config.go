@@ -40,6 +40,9 @@ type Config struct {
 	// CreateTopic is what SubscribeInitialize calls. Nil: the topic is made with
 	// the broker's default partitions and replication, unless it exists.
 	CreateTopic func(ctx context.Context, topic string) error
+	// WithoutControlTopic: the group cannot be paused for all its members, see
+	// groups.Pause. For clusters on which the user may not read that topic.
+	WithoutControlTopic bool
 
 	Limits  Limits
 	Fetch   Fetch

@@ -22,6 +22,9 @@
 //     the others.
 //   - A static member (Config.InstanceID) that is restarted within its session
 //     has its partitions back without a rebalance, whoever leads the group.
+//   - While the group is paused (groups.Pause), or the subscriber (Pause), nothing
+//     is handed out or fetched; what runs is finished and committed, and the
+//     member stays in the group.
 //   - After Close, or the end of Subscribe's context, no goroutine is left.
 //
 // Two members overlap for a key only when a handler ignores its cancelled

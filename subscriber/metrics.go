@@ -18,6 +18,7 @@ type meters struct {
 	rebalances  *prometheus.CounterVec
 	pauses      *prometheus.CounterVec
 	fetchErrors *prometheus.CounterVec
+	paused      *prometheus.GaugeVec
 	acked       prometheus.Counter // of outcomes, for one subscription
 	nacked      prometheus.Counter
 
@@ -53,6 +54,11 @@ func newMeters(r prometheus.Registerer) (*meters, error) {
 	m.rebalances = counter("rebalances_total", "Rebalances of the group that this member took part in.")
 	m.pauses = counter("pauses_total", "Partitions paused for lack of room.")
 	m.fetchErrors = counter("fetch_errors_total", "Fetch errors that retrying did not cure.")
+	paused, err := register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tidings_subscriber_paused", Help: "1 while the group, or this subscriber, is paused and nothing is handed out.",
+	}, byTopic))
+	errs = append(errs, err)
+	m.paused = paused
 	for _, g := range partitionGauges {
 		v, err := register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidings_subscriber_partition_" + g.name, Help: g.help},
 			[]string{"group", "topic", "partition"}))
@@ -86,6 +92,7 @@ func (m *meters) of(group, topic string) *meters {
 
 // observe sets the gauges, and notes which partitions move.
 func (s *subscription) observe() {
+	_, held := s.pause.inForce()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range s.lanes.Stats() {
@@ -93,7 +100,7 @@ func (s *subscription) observe() {
 		if p == nil {
 			continue
 		}
-		if p.watermark != st.Watermark || st.Pending == 0 {
+		if p.watermark != st.Watermark || st.Pending == 0 || held {
 			p.watermark, p.moved = st.Watermark, time.Now()
 		}
 		next := max(st.Watermark, p.committed)

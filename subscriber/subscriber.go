@@ -8,6 +8,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/tidings-bus/tidings/groups"
 	"github.com/tidings-bus/tidings/internal/delivery"
 )
 
@@ -22,6 +23,7 @@ type Subscriber struct {
 	mu            sync.Mutex
 	closed        bool
 	subscriptions map[*subscription]struct{}
+	pause         groups.State    // by Pause
 	starting      sync.WaitGroup  // Subscribe calls that have not decided yet
 	stop          context.Context //nolint:containedctx // ends those calls on Close
 	stopStarting  context.CancelFunc
@@ -82,6 +84,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	s.starting.Add(1)
 	defer s.starting.Done()
 	sub := newSubscription(ctx, s.config, s.metrics, topic, s.freeNumber(topic))
+	sub.pause.own = s.pause
 	s.subscriptions[sub] = struct{}{}
 	s.mu.Unlock()
 
@@ -160,7 +163,8 @@ func (s *Subscriber) Close() error {
 
 // Ready returns nil while every subscription is a member of the group, hears from
 // the brokers and makes progress; otherwise what is wrong with each. A key that
-// is being retried does not count, unless the rest of its partition waits for it.
+// is being retried does not count, unless the rest of its partition waits for it,
+// nor does a pause: see Warnings.
 func (s *Subscriber) Ready(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

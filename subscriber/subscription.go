@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidings-bus/tidings/groups"
 	"github.com/tidings-bus/tidings/internal/delivery"
 	"github.com/tidings-bus/tidings/internal/lanes"
 )
@@ -23,6 +24,8 @@ type subscription struct {
 	log     *slog.Logger
 	metrics *meters
 	health  health
+	pause   pause
+	group   groupReader
 	values  context.Context //nolint:containedctx // what the messages' contexts derive from
 	feeds   bool            // the reader takes messages from a feed, too
 
@@ -121,12 +124,14 @@ func newSubscription(ctx context.Context, config Config, m *meters, topic string
 		Work:   s.deliver,
 		Offers: true,
 	})
+	s.group.reader = groups.Reader{Connection: config.Connection, Logger: s.log}
 	s.halt = sync.OnceFunc(func() { close(s.halted) })
 	return s
 }
 
 // start connects and begins to join. After an error nothing is left running.
 func (s *subscription) start(ctx context.Context) error {
+	s.heedPause()
 	return s.connect(ctx)
 }
 
@@ -140,6 +145,7 @@ func (s *subscription) run(ctx context.Context) { //nolint:contextcheck // what 
 	poll.Go(func() { s.poll(polling) })
 	serve.Go(func() { s.followFlow(serving) })
 	serve.Go(func() { s.keepCommitting(serving) })
+	serve.Go(func() { s.followGroup(serving) })
 
 	select {
 	case <-ctx.Done():
@@ -155,6 +161,7 @@ func (s *subscription) run(ctx context.Context) { //nolint:contextcheck // what 
 	serve.Wait()
 	s.client.Close()
 	s.lanes.Close()
+	s.metrics.paused.DeleteLabelValues(s.config.Group, s.topic)
 	close(s.out)
 	s.log.Debug("subscriber stopped")
 }
