@@ -44,7 +44,7 @@ func (c *claims) add(working context.Context, k Key, until time.Time) (_ *claim,
 		return nil, false
 	}
 	claimed := &claim{Key: k}
-	claimed.ctx, claimed.cancel = context.WithCancelCause(working)
+	claimed.ctx, claimed.cancel = context.WithCancelCause(withRequest(working, k.Request))
 	claimed.expire = time.AfterFunc(time.Until(until), func() { claimed.cancel(errLost) })
 	c.held[identity(&k)] = claimed
 	return claimed, true
