@@ -15,7 +15,7 @@ import (
 
 // Member is one member's inbox, as every driver's is.
 type Member[Tx any] interface {
-	inbox.Inbox[Tx]
+	inbox.BatchInbox[Tx]
 	inbox.Ledger
 }
 
@@ -84,6 +84,12 @@ func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
 		{"a commit in doubt", testCommitInDoubt[Tx]},
 		{"the ledger", testLedger[Tx]},
 		{"I3 I4 members race for every event", testRace[Tx]},
+		{"a batch's answers", testBatchAnswers[Tx]},
+		{"a batch is answered as its events one by one", testBatchLikeOneByOne[Tx]},
+		{"I6 a batch behind parked events", testBatchBehindParked[Tx]},
+		{"I4 a failed batch leaves nothing", testBatchFailures[Tx]},
+		{"a batch's commit in doubt", testBatchInDoubt[Tx]},
+		{"I3 I4 members race for batches", testBatchRace[Tx]},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, open(t)) })
 	}

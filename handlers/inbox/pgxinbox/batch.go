@@ -24,12 +24,12 @@ func (b *Inbox) ApplyBatch(ctx context.Context, as []inbox.Admission, effect fun
 	if len(as) == 0 {
 		return nil, nil
 	}
+	if err := postgres.CheckBatch(as); err != nil {
+		return nil, err
+	}
 	for try := 1; ; try++ {
-		batch, err := postgres.NewBatch(as)
-		if err != nil {
-			return nil, err
-		}
-		err = b.applyBatch(ctx, batch, as, effect)
+		batch := postgres.NewBatch(as)
+		err := b.applyBatch(ctx, batch, as, effect)
 		switch {
 		case err == nil:
 			return batch.Answers(), nil

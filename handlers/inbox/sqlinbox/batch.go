@@ -29,7 +29,7 @@ func (b *Inbox) ApplyBatch(ctx context.Context, as []inbox.Admission, effect fun
 	if len(as) == 0 {
 		return nil, nil
 	}
-	if _, err := postgres.NewBatch(as); err != nil {
+	if err := postgres.CheckBatch(as); err != nil {
 		return nil, err
 	}
 	t, id, batch, err := b.beginBatch(ctx, as)
@@ -122,10 +122,7 @@ func (b *Inbox) behind(ctx context.Context, tx querier, handler int32, a *inbox.
 type behind func(ctx context.Context, tx querier, a *inbox.Admission) (inbox.Answer, error)
 
 func (d *postgresDialect) admitBatch(ctx context.Context, tx *sql.Tx, handler int32, as []inbox.Admission, put behind) (admitted, error) {
-	batch, err := postgres.NewBatch(as)
-	if err != nil {
-		return nil, err
-	}
+	batch := postgres.NewBatch(as)
 	run := func(ctx context.Context, statements []postgres.Statement) error {
 		for i := range statements {
 			if err := runStatement(ctx, tx, &statements[i]); err != nil {

@@ -100,20 +100,27 @@ type batchEvent struct {
 
 type cover struct{ from, until, retention, now int64 }
 
-// NewBatch prepares the admission of as; it fails when they are no batch.
-func NewBatch(as []inbox.Admission) (*Batch, error) {
+// CheckBatch returns an error that wraps inbox.ErrBatch when as are no batch.
+func CheckBatch(as []inbox.Admission) error {
+	for i := range as {
+		switch a := &as[i]; {
+		case a.Handler != as[0].Handler:
+			return fmt.Errorf("ask the inbox for %d events: %w: one is of handler %q, another of %q", len(as), inbox.ErrBatch, as[0].Handler.Name, a.Handler.Name)
+		case a.Letter > 0:
+			return fmt.Errorf("ask the inbox for %d events: %w: event %s is a retry of a parked one, which is admitted alone", len(as), inbox.ErrBatch, a.EventID)
+		}
+	}
+	return nil
+}
+
+// NewBatch prepares the admission of as, which CheckBatch takes.
+func NewBatch(as []inbox.Admission) *Batch {
 	b := &Batch{whole: as, events: make([]batchEvent, len(as)), answers: make([]inbox.Answer, len(as))}
 	keys := map[keyID]*batchKey{}
 	bounded := make([]inbox.Admission, len(as))
 	for i := range as {
 		bounded[i] = Bounded(&as[i])
 		a := &bounded[i]
-		switch {
-		case a.Handler != as[0].Handler:
-			return nil, fmt.Errorf("ask the inbox for %d events: %w: one is of handler %q, another of %q", len(as), inbox.ErrBatch, as[0].Handler.Name, a.Handler.Name)
-		case a.Letter > 0:
-			return nil, fmt.Errorf("ask the inbox for %d events: %w: event %s is a retry of a parked one, which is admitted alone", len(as), inbox.ErrBatch, a.EventID)
-		}
 		e := &b.events[i]
 		e.Admission = a
 		if t, ok := Time(a.EventID); ok {
@@ -132,7 +139,7 @@ func NewBatch(as []inbox.Admission) (*Batch, error) {
 	slices.SortFunc(b.keys, func(a, b *batchKey) int {
 		return cmp.Or(strings.Compare(a.topic, b.topic), strings.Compare(a.key, b.key))
 	})
-	return b, nil
+	return b
 }
 
 // Admit admits the events in a transaction that has just begun: it answers them
