@@ -20,6 +20,15 @@ import (
 // after Watermill returns, and end with t.
 func Watermill(t *testing.T, conn connection.Config, short bool) {
 	t.Helper()
+	run(t, short, func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
+		t.Helper()
+		return rawPair(t, conn, group)
+	})
+}
+
+// run runs the suite over what pair makes.
+func run(t *testing.T, short bool, pair func(t *testing.T, group string) (message.Publisher, message.Subscriber)) {
+	t.Helper()
 	features := tests.Features{
 		ConsumerGroups: true,
 		// Keys are ordered; members that come and go may repeat what the last
@@ -29,10 +38,6 @@ func Watermill(t *testing.T, conn connection.Config, short bool) {
 		ExactlyOnceDelivery:                 false,
 		Persistent:                          true,
 		ForceShort:                          short,
-	}
-	pair := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
-		t.Helper()
-		return rawPair(t, conn, group)
 	}
 	tests.TestPubSub(t, features, func(t *testing.T) (message.Publisher, message.Subscriber) {
 		t.Helper()

@@ -32,7 +32,13 @@ func (m *member) commit() {
 // commitLast commits what a drain has finished. There is no later commit, so it
 // tries again while the group waits. False: something is not committed.
 func (m *member) commitLast(g *session) bool {
-	ctx, cancel := context.WithTimeout(g.owned, lastCommit)
+	m.mu.Lock()
+	patience := lastCommit
+	if g.doubt {
+		patience = min(patience, m.doubtful())
+	}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(g.owned, patience)
 	defer cancel()
 	for g.owned.Err() == nil {
 		m.commits.Lock()
@@ -87,11 +93,15 @@ func (m *member) store(g *session) error {
 		return g.owned.Err()
 	}
 	err := m.send(g, offsets, func(id int32) { parts[id].committed = offsets[id] })
-	if expelled(err) {
+	switch {
+	case expelled(err):
 		m.expel(g, err)
-	} else if err != nil {
+	case err != nil && !g.uncommitted: // once, not at every try
 		m.log.Error("Offsets not committed: what was finished since the last commit may be repeated", err, watermill.LogFields{"offsets": offsets})
+	case err == nil && g.uncommitted:
+		m.log.Info("Offsets are committed again", watermill.LogFields{"offsets": offsets})
 	}
+	g.uncommitted = err != nil
 	return err
 }
 

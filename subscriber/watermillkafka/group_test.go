@@ -94,7 +94,7 @@ func TestDropInSharesAGroupWithStockWatermillKafka(t *testing.T) {
 	wait := work(l, out, keys, func(*message.Message) bool { byStock.Add(1); return true })
 	await(t, "stock begins", func() bool { return l.count() > 100 })
 	stop := c.join("billing", l, keys, func(*message.Message) bool { byLanes.Add(1); return true })
-	await(t, "the drop-in takes part", func() bool { c.produce("orders", 0, 4, 4); return byLanes.Load() > 0 })
+	await(t, "the drop-in takes part", func() bool { c.produce("orders", 0, keys, keys); return byLanes.Load() > 0 })
 	require.NoError(t, stock.Close())
 	wait.Wait()
 	c.produce("orders", total/2, total/2, keys)
@@ -180,7 +180,9 @@ func TestCloseWithoutReaderEnds(t *testing.T) {
 func TestLostPartitionsAreCancelledAndCommitNothing(t *testing.T) {
 	c := newCluster(t, 1, "orders")
 	c.produce("orders", 0, 2, 2)
-	s, out := subscribe(t, c.config("billing"), "orders")
+	s := newSubscriber(t, c.config("billing"), watermillkafka.LanesConfig{Drain: 100 * time.Millisecond})
+	out, err := s.Subscribe(context.Background(), "orders")
+	require.NoError(t, err)
 	a, b := receive(t, out), receive(t, out)
 	var refused, commits atomic.Int64
 	c.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {

@@ -34,6 +34,9 @@ type session struct {
 	starts     map[int32]int64 // of partitions that the group had no offset for
 	partitions map[int32]*partition
 	clean      bool // nothing was cancelled
+	doubt      bool // the coordinator does not answer
+	// uncommitted says that the last commit failed; guarded by commits.
+	uncommitted bool
 }
 
 var _ sarama.ConsumerGroupHandler = (*member)(nil)
@@ -190,9 +193,18 @@ func (m *member) patience(sess context.Context, g *session) time.Duration {
 		m.expel(g, cause)
 		return 0
 	default:
-		// The coordinator does not answer. For a while yet the partitions are ours.
-		return min(m.config.lanes.Drain, m.config.OverwriteSaramaConfig.Consumer.Group.Session.Timeout/3)
+		m.mu.Lock()
+		g.doubt = true
+		m.mu.Unlock()
+		return min(m.config.lanes.Drain, m.doubtful())
 	}
+}
+
+// doubtful is how long partitions are ours for certain when the coordinator has
+// stopped to answer: what is left of the session, some of which went by before it
+// was noticed.
+func (m *member) doubtful() time.Duration {
+	return m.config.OverwriteSaramaConfig.Consumer.Group.Session.Timeout / 3
 }
 
 // expelled tells whether the group goes on without us.
