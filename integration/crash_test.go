@@ -14,7 +14,12 @@ import (
 // A member dies of SIGKILL amid its work, several times, and another takes over:
 // I3, I4 and I5 across a crash.
 func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) {
-	s := newScene(t, stage{})
+	killInTheMiddle(t, stage{})
+}
+
+func killInTheMiddle(t *testing.T, st stage) {
+	t.Helper()
+	s := newScene(t, st)
 	events := plan("o", size(shape{80, 40}, shape{500, 100}))
 	s.expect(events)
 	hs := every(0, 3*time.Millisecond)
@@ -44,7 +49,12 @@ func TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing(t *testing.T) 
 // Members come and go under load, and every twentieth event fails at first:
 // its tries, its delays and its key's order survive the moves.
 func TestMembersJoinAndLeaveWhileEveryTwentiethEventFails(t *testing.T) {
-	s := newScene(t, stage{partitions: 6})
+	joinAndLeave(t, stage{partitions: 6})
+}
+
+func joinAndLeave(t *testing.T, st stage) {
+	t.Helper()
+	s := newScene(t, st)
 	events := plan("o", size(shape{120, 30}, shape{600, 100}))
 	s.expect(events)
 	hs := every(0.05, time.Millisecond)
@@ -85,8 +95,14 @@ func TestMembersJoinAndLeaveWhileEveryTwentiethEventFails(t *testing.T) {
 // The broker dies of SIGKILL and comes back: while events are published, and
 // while they are handled. The publisher tries until its context ends.
 func TestABrokerKilledAndRestartedLosesAndDoublesNothing(t *testing.T) {
+	killBroker(t, stage{})
+}
+
+func killBroker(t *testing.T, st stage) {
+	t.Helper()
 	broker := testenv.StartKafka(t, testenv.KafkaOptions{})
-	s := newScene(t, stage{brokers: broker.Brokers})
+	st.brokers = broker.Brokers
+	s := newScene(t, st)
 	hs := every(0, 3*time.Millisecond)
 	s.takes("billing", hs)
 	sh := size(shape{80, 25}, shape{500, 100})

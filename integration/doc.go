@@ -42,6 +42,12 @@
 //	TestAnUnfitDatabaseIsAnErrorWithTheWayOut                              60 s
 //	TestStockWatermillKafkaAndOursExchangeEventsBothWays                   60 s
 //	TestPublisherAndSubscriberPassWatermillsOwnSuite                      180 s
+//	TestDropInKilledInTheMiddleOfItsWorkLosesAndDoublesNothing            120 s
+//	TestDropInsJoinAndLeaveWhileEveryTwentiethEventFails                  120 s
+//	TestDropInOutlivesABrokerKilledAndRestarted                           180 s
+//	TestPartitionsMoveBetweenOneThreeAndTwoDropIns                        120 s
+//	TestDropInsThatComeAndGoInOrderRepeatNothing                          120 s
+//	TestDropInPassesWatermillsOwnSuite                                    180 s
 //	TestTheAuditSeesEveryKindOfFault                                       30 s
 //	TestEverySuiteHasABudget                                                5 s
 package integration

@@ -44,6 +44,8 @@ type member struct {
 	Connections int
 	// Stock reads by watermill-kafka's own subscriber, which has no lanes.
 	Stock bool
+	// DropIn reads by watermillkafka's subscriber, over stock's configuration.
+	DropIn bool
 	// Lenient reads amounts that are texts.
 	Lenient bool
 	// Instance makes it a static member.
@@ -126,6 +128,9 @@ func (m *member) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = sub.Close() }()
+	if m.DropIn {
+		defer m.countDuplicates()()
+	}
 	r, err := router.New(router.Config{
 		Group: m.Group, Catalog: catalog, Logger: m.logger, SlowRetry: m.SlowRetry, Metrics: m.metrics,
 	})
@@ -180,6 +185,9 @@ func (m *member) openPort() (func(), error) {
 
 // subscriber is ours, or stock watermill-kafka's.
 func (m *member) subscriber() (message.Subscriber, error) {
+	if m.DropIn {
+		return m.dropIn()
+	}
 	if m.Stock {
 		return kafka.NewSubscriber(kafka.SubscriberConfig{
 			Brokers:               m.Brokers,

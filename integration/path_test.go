@@ -62,7 +62,12 @@ func TestAnEventPublishedTwiceHasItsEffectOnce(t *testing.T) {
 // Six partitions, read by one process, then by three, then by two, while events
 // flow: I3 and I5 across rebalances.
 func TestPartitionsMoveBetweenOneThreeAndTwoProcesses(t *testing.T) {
-	s := newScene(t, stage{partitions: 6})
+	movePartitions(t, stage{partitions: 6})
+}
+
+func movePartitions(t *testing.T, st stage) {
+	t.Helper()
+	s := newScene(t, st)
 	events := plan("o", size(shape{120, 30}, shape{600, 100}))
 	s.expect(events)
 	hs := []handlerSpec{

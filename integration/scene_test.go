@@ -31,6 +31,7 @@ type scene struct {
 	prefix   string // of the topic: TopicPrefix
 	topic    string
 	postgres string // URL
+	dropIn   bool
 
 	pool      *pgxpool.Pool
 	admin     *kadm.Client
@@ -42,6 +43,7 @@ type stage struct {
 	brokers    []string
 	postgres   string // URL of an empty database
 	partitions int    // default: 3
+	dropIn     bool   // members read by watermillkafka's subscriber
 }
 
 // newScene makes the topic and the database of a suite that has seconds to run.
@@ -51,7 +53,7 @@ func newScene(t *testing.T, st stage) *scene {
 		st.brokers = testenv.Kafka(t)
 	}
 	s := ledgerOn(t, st.postgres)
-	s.brokers = st.brokers
+	s.brokers, s.dropIn = st.brokers, st.dropIn
 	s.prefix = testenv.Name("suite") + "."
 	s.topic = s.prefix + aggregateType
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.brokers...))
@@ -113,6 +115,7 @@ func (s *scene) connection() connection.Config {
 func (s *scene) member(m member) *process {
 	s.t.Helper()
 	m.Brokers, m.Topic, m.Postgres = s.brokers, s.topic, s.postgres
+	m.DropIn = m.DropIn || s.dropIn
 	p := start(s.t, roleMember, m.Name, m)
 	s.processes = append(s.processes, p)
 	return p
