@@ -114,7 +114,7 @@ func (r *Runner) askAgain(ctx context.Context) error {
 	f.IDs = ids
 	_, err = c.Store.Ask(ctx, Request{Group: c.Group, Kind: RequestRetry, Filter: f, Rate: s.Rate},
 		Act{Who: scheduled, Reason: fmt.Sprintf("every %v, up to %d attempts", s.Every, s.Attempts)})
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrBusy) { // those: somebody was quicker
 		return fmt.Errorf("record a request: %w", err)
 	}
 	return nil

@@ -1,0 +1,62 @@
+package line
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tidings-bus/tidings/deadletter"
+	"github.com/tidings-bus/tidings/handlers/inbox"
+)
+
+// Change is one record of the log of letters.
+type Change struct {
+	// Name is the letter's, the same for each record of it: see Name.
+	Name string
+	// Letter is the letter from now on; nil: it has left. With ID 0 it is parked
+	// now, at the end of its line, and gets the ID of its place in the log;
+	// otherwise it replaces the letter of that ID, at its place in the line.
+	Letter *deadletter.Letter
+	// Since is when its key was parked, as far as the writer knows.
+	Since time.Time
+}
+
+// Name is what the records of one parked event have in common, in words fit for
+// people: handler, epoch, topic, key, event.
+func Name(h inbox.Handler, topic string, key []byte, event uuid.UUID) string {
+	return keyName(h, topic, key, event) + "/" + event.String()
+}
+
+// keyName tells keys apart. An event without a key is a key of its own.
+func keyName(h inbox.Handler, topic string, key []byte, event uuid.UUID) string {
+	var b strings.Builder
+	b.WriteString(url.PathEscape(h.Name) + "/" + strconv.Itoa(h.Epoch) + "/" + url.PathEscape(topic) + "/")
+	if len(key) == 0 {
+		b.WriteString("/" + event.String()) // no key begins with an unescaped slash
+	} else {
+		b.WriteString(url.PathEscape(string(key)))
+	}
+	return b.String()
+}
+
+func letterName(l *deadletter.Letter) string {
+	return Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
+}
+
+// Size is what a letter counts for against bounds: what is kept of it.
+func Size(l *deadletter.Letter) int64 {
+	n := len(l.Record.Key) + len(l.Record.Value) + len(l.Error) + len(l.Stack)
+	for _, h := range l.Record.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	if l.Original != nil {
+		n += len(l.Original.Value)
+		for _, h := range l.Original.Headers {
+			n += len(h.Key) + len(h.Value)
+		}
+	}
+	return int64(n)
+}

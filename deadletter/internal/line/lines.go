@@ -1,0 +1,280 @@
+package line
+
+import (
+	"cmp"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tidings-bus/tidings/deadletter"
+	"github.com/tidings-bus/tidings/handlers/inbox"
+)
+
+// Lines are the parked events of a group. Letters in it are replaced, never
+// changed. Not safe for concurrent use.
+type Lines struct {
+	byKey   map[string]*Line // by keyName
+	byID    map[int64]*Line
+	letters map[int64]*deadletter.Letter
+	names   map[string]int64 // of the letters, to their IDs
+	totals  map[inbox.Handler]*Total
+	stale   map[string]struct{}
+	gone    map[string]time.Time
+	purged  time.Time
+}
+
+// Line is a parked key: its events in order.
+type Line struct {
+	ID      int64
+	Handler inbox.Handler
+	Topic   string
+	Key     []byte // nil: an event without one
+	Since   time.Time
+	Letters []*deadletter.Letter // by ID
+	Bytes   int64
+
+	name string
+}
+
+// Total is what a handler has parked.
+type Total struct {
+	Keys   int64
+	Events int64
+	Bytes  int64
+}
+
+// remembered is how long, by the log's time, it is remembered that a letter has
+// left. A record that was under way meanwhile is told by it.
+const remembered = time.Hour
+
+// NewLines returns none.
+func NewLines() *Lines {
+	return &Lines{
+		byKey: map[string]*Line{}, byID: map[int64]*Line{},
+		letters: map[int64]*deadletter.Letter{}, names: map[string]int64{},
+		totals: map[inbox.Handler]*Total{}, stale: map[string]struct{}{}, gone: map[string]time.Time{},
+	}
+}
+
+// Apply takes the record at a position of the log, appended at the given time.
+// It returns the letter's ID, and whether the record was of effect. One that was
+// not came after somebody else's: the name is then Stale.
+func (s *Lines) Apply(position int64, at time.Time, c Change) (id int64, ok bool) {
+	s.forget(at)
+	id, known := s.names[c.Name]
+	switch {
+	case c.Letter == nil:
+		delete(s.stale, c.Name)
+		s.gone[c.Name] = at
+		if known {
+			s.remove(id)
+		}
+		return id, known
+	case c.Letter.ID == 0 && known:
+		s.stale[c.Name] = struct{}{} // parked twice: the first one counts
+		return id, false
+	case c.Letter.ID == 0:
+		delete(s.stale, c.Name)
+		l := *c.Letter
+		l.ID = position + 1
+		if l.Parked.IsZero() { // else it was parked elsewhere before
+			l.Parked = at
+		}
+		s.insert(c.Name, &l, c.Since)
+		return l.ID, true
+	case !known:
+		if _, left := s.gone[c.Name]; left {
+			s.stale[c.Name] = struct{}{} // it had left when this was written
+			return 0, false
+		}
+		delete(s.stale, c.Name)
+		l := *c.Letter // its first record was compacted away
+		s.insert(c.Name, &l, c.Since)
+		return l.ID, true
+	case c.Letter.ID != id:
+		s.stale[c.Name] = struct{}{} // of an earlier time that it was parked
+		return id, false
+	default:
+		delete(s.stale, c.Name)
+		l := *c.Letter
+		s.replace(&l)
+		return id, true
+	}
+}
+
+// Stale lists the names whose last record in the log is not what is true of
+// them. As long as that is so, a compaction would make it true: the records that
+// Restore returns put it right.
+func (s *Lines) Stale() []string {
+	names := make([]string, 0, len(s.stale))
+	for name := range s.stale {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Restore returns the record that says what is true of a name.
+func (s *Lines) Restore(name string) Change {
+	id, ok := s.names[name]
+	if !ok {
+		return Change{Name: name}
+	}
+	l := *s.letters[id]
+	return Change{Name: name, Letter: &l, Since: s.lineOf(&l).Since}
+}
+
+func (s *Lines) insert(name string, l *deadletter.Letter, since time.Time) {
+	key := keyName(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
+	at, ok := s.byKey[key]
+	if !ok {
+		at = &Line{ID: keyID(key), Handler: l.Handler, Topic: l.Place.Topic, Since: l.Parked, name: key}
+		if len(l.Place.Key) > 0 {
+			at.Key = l.Place.Key
+		}
+		s.byKey[key], s.byID[at.ID] = at, at
+		s.total(l.Handler).Keys++
+	}
+	if !since.IsZero() && since.Before(at.Since) {
+		at.Since = since
+	}
+	if l.Parked.Before(at.Since) {
+		at.Since = l.Parked
+	}
+	i, _ := slices.BinarySearchFunc(at.Letters, l.ID, byID)
+	at.Letters = slices.Insert(at.Letters, i, l)
+	s.letters[l.ID], s.names[name] = l, l.ID
+	s.count(at, 1, Size(l))
+}
+
+func (s *Lines) replace(l *deadletter.Letter) {
+	old := s.letters[l.ID]
+	at := s.lineOf(old)
+	i, _ := slices.BinarySearchFunc(at.Letters, l.ID, byID)
+	at.Letters[i] = l
+	s.letters[l.ID] = l
+	s.count(at, 0, Size(l)-Size(old))
+}
+
+func (s *Lines) remove(id int64) {
+	l := s.letters[id]
+	at := s.lineOf(l)
+	s.count(at, -1, -Size(l))
+	delete(s.letters, id)
+	delete(s.names, letterName(l))
+	if i, _ := slices.BinarySearchFunc(at.Letters, id, byID); i == 0 {
+		at.Letters[0] = nil // it shares an array with those that stay
+		at.Letters = at.Letters[1:]
+	} else {
+		at.Letters = slices.Delete(at.Letters, i, i+1)
+	}
+	if len(at.Letters) == 0 {
+		delete(s.byKey, at.name)
+		delete(s.byID, at.ID)
+		s.total(at.Handler).Keys--
+	}
+}
+
+func (s *Lines) count(at *Line, events, bytes int64) {
+	at.Bytes += bytes
+	t := s.total(at.Handler)
+	t.Events += events
+	t.Bytes += bytes
+}
+
+func (s *Lines) total(h inbox.Handler) *Total {
+	t := s.totals[h]
+	if t == nil {
+		t = &Total{}
+		s.totals[h] = t
+	}
+	return t
+}
+
+func (s *Lines) lineOf(l *deadletter.Letter) *Line {
+	return s.byKey[keyName(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)]
+}
+
+// forget drops what is remembered of letters that left long ago, now and then.
+func (s *Lines) forget(now time.Time) {
+	if now.Sub(s.purged) < remembered/4 {
+		return
+	}
+	s.purged = now
+	for name, at := range s.gone {
+		if now.Sub(at) > remembered {
+			delete(s.gone, name)
+		}
+	}
+}
+
+func byID(l *deadletter.Letter, id int64) int { return cmp.Compare(l.ID, id) }
+
+// keyID derives a key's ID from its name: readers of a compacted log do not know
+// the key's first letter. Two of a million keys share one by 1 in 10 million.
+func keyID(name string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	x := h.Sum64() // mixed further: the last bytes of FNV reach few bits
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return max(1, int64(x>>1)) //nolint:gosec // 63 bits fit
+}
+
+// Line returns that of a key, or nil.
+func (s *Lines) Line(h inbox.Handler, topic string, key []byte, event uuid.UUID) *Line {
+	return s.byKey[keyName(h, topic, key, event)]
+}
+
+// ByID returns the line with the ID, or nil.
+func (s *Lines) ByID(id int64) *Line { return s.byID[id] }
+
+// Of returns the line that a letter is in.
+func (s *Lines) Of(l *deadletter.Letter) *Line { return s.lineOf(l) }
+
+// Letter returns one, or nil.
+func (s *Lines) Letter(id int64) *deadletter.Letter { return s.letters[id] }
+
+// Named returns the letter with the name, or nil.
+func (s *Lines) Named(name string) *deadletter.Letter { return s.letters[s.names[name]] }
+
+// Total returns what a handler has parked.
+func (s *Lines) Total(h inbox.Handler) Total {
+	if t := s.totals[h]; t != nil {
+		return *t
+	}
+	return Total{}
+}
+
+// All lists the lines by ID.
+func (s *Lines) All() []*Line {
+	all := make([]*Line, 0, len(s.byID))
+	for _, l := range s.byID {
+		all = append(all, l)
+	}
+	slices.SortFunc(all, func(a, b *Line) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Oldest returns when the letter of the handler was parked that is there longest;
+// zero: it has none.
+func (s *Lines) Oldest(h inbox.Handler) time.Time {
+	var oldest time.Time
+	for _, at := range s.byKey {
+		if head := at.Letters[0]; at.Handler == h && (oldest.IsZero() || head.Parked.Before(oldest)) {
+			oldest = head.Parked
+		}
+	}
+	return oldest
+}
+
+// Bytes is what all handlers have parked.
+func (s *Lines) Bytes() (n int64) {
+	for _, t := range s.totals {
+		n += t.Bytes
+	}
+	return n
+}

@@ -1,0 +1,189 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tidings-bus/tidings/deadletter"
+	"github.com/tidings-bus/tidings/deadletter/internal/line"
+	"github.com/tidings-bus/tidings/handlers/inbox"
+)
+
+// Look implements inbox.Ledger. Its answers are Fresh, Parked and, of a retry,
+// Gone: nothing is remembered of events that were applied.
+func (s *Store) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
+	if err := s.owns(a.Handler); err != nil {
+		return 0, err
+	}
+	answer := inbox.Fresh
+	err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
+		at := lines.Line(a.Handler, a.Place.Topic, a.Place.Key, a.EventID)
+		switch {
+		case a.Letter > 0 && (at == nil || at.Letters[0].ID != a.Letter):
+			answer = inbox.Gone
+		case a.Letter == 0 && at != nil:
+			answer = inbox.Parked
+		}
+	})
+	if err != nil {
+		return 0, notAdmitted(err)
+	}
+	return answer, nil
+}
+
+// Record implements inbox.Ledger: the letter of a retry leaves. Of other events
+// nothing is recorded.
+func (s *Store) Record(ctx context.Context, a inbox.Admission) error {
+	if a.Letter == 0 {
+		return ctx.Err()
+	}
+	if err := s.owns(a.Handler); err != nil {
+		return err
+	}
+	if _, err := s.journal.Put(ctx, line.Change{Name: nameOf(&a)}); err != nil {
+		return fmt.Errorf("dead letters of group %q: take out letter %d: %w", s.group, a.Letter, err)
+	}
+	// It has left, whatever becomes of the line in the log of acts.
+	_, _ = s.note(ctx, line.Note{Audit: &deadletter.Entry{
+		Action: "applied", Group: s.group, Handler: a.Handler.Name, Key: a.Place.Key, Letter: a.Letter, EventID: a.EventID.String(),
+	}})
+	return nil
+}
+
+// Park implements inbox.Parker. It never answers Duplicate: nothing is
+// remembered of events that were applied.
+func (s *Store) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (inbox.Answer, error) {
+	if err := s.owns(a.Handler); err != nil {
+		return 0, err
+	}
+	if a.Letter > 0 {
+		return s.book(ctx, &a, f)
+	}
+	if a.Message == nil {
+		return 0, fmt.Errorf("park event %s for handler %q: the admission has no message", a.EventID, a.Handler.Name)
+	}
+	l := letterOf(&a, f)
+	name := nameOf(&a)
+	var there, isParked bool
+	var since time.Time
+	var full error
+	err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
+		there = lines.Named(name) != nil
+		if at := lines.Line(a.Handler, a.Place.Topic, a.Place.Key, a.EventID); at != nil {
+			isParked, since = true, at.Since
+		}
+		full = s.full(lines, &a, line.Size(l))
+	})
+	switch {
+	case err != nil:
+		return 0, notAdmitted(err)
+	case there:
+		return inbox.Parked, nil
+	case f.Cause == inbox.CauseBehind && !isParked:
+		return inbox.Fresh, nil
+	case full != nil:
+		return 0, full
+	}
+	if _, err := s.journal.Put(ctx, line.Change{Name: name, Letter: l, Since: since}); err != nil {
+		return 0, fmt.Errorf("park event %s for handler %q: %w", a.EventID, a.Handler.Name, err)
+	}
+	return inbox.Parked, nil // also when another member was quicker with it
+}
+
+// book writes a failed retry into its letter.
+func (s *Store) book(ctx context.Context, a *inbox.Admission, f inbox.Failure) (inbox.Answer, error) {
+	var found *deadletter.Letter
+	var since time.Time
+	if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
+		if found = lines.Letter(a.Letter); found != nil {
+			since = lines.Of(found).Since
+		}
+	}); err != nil {
+		return 0, notAdmitted(err)
+	}
+	if found == nil {
+		return inbox.Gone, nil
+	}
+	l := *found
+	first := l.First
+	l.Failure = f
+	if !first.IsZero() {
+		l.First = first
+	}
+	applied, err := s.journal.Put(ctx, line.Change{Name: line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID), Letter: &l, Since: since})
+	if err != nil {
+		return 0, fmt.Errorf("book the failed retry of letter %d: %w", a.Letter, err)
+	}
+	if !applied[0].OK {
+		return inbox.Gone, nil
+	}
+	return inbox.Parked, nil
+}
+
+func (s *Store) owns(h inbox.Handler) error {
+	if h.Group != s.group {
+		return fmt.Errorf("handler %q is of group %q, but these dead letters are those of group %q: give each group its own store", h.Name, h.Group, s.group)
+	}
+	return nil
+}
+
+func nameOf(a *inbox.Admission) string {
+	return line.Name(a.Handler, a.Place.Topic, a.Place.Key, a.EventID)
+}
+
+func letterOf(a *inbox.Admission, f inbox.Failure) *deadletter.Letter {
+	return &deadletter.Letter{
+		Handler: a.Handler, Place: a.Place,
+		EventID: a.EventID, Type: a.Type, Source: a.Source,
+		AggregateType: a.AggregateType, AggregateID: a.AggregateID, Sequence: a.Sequence,
+		Record: a.Message.Record, Time: a.Message.Time, Failure: f,
+	}
+}
+
+// full reports which bound a further letter would break.
+func (s *Store) full(lines *line.Lines, a *inbox.Admission, size int64) error {
+	t, b := lines.Total(a.Handler), a.Bounds
+	full := func(what string, v ...any) error {
+		return fmt.Errorf("park event %s for handler %q: %w: %s; retry or discard some (tidings dlq), or raise the bound",
+			a.EventID, a.Handler.Name, inbox.ErrFull, fmt.Sprintf(what, v...))
+	}
+	switch {
+	case b.Events > 0 && t.Events >= b.Events:
+		return full("%d events, of %d", t.Events, b.Events)
+	case b.Bytes > 0 && t.Bytes+size > b.Bytes:
+		return full("%d bytes, of %d", t.Bytes, b.Bytes)
+	}
+	if all := lines.Bytes(); s.bytes > 0 && all+size > s.bytes {
+		return full("%d bytes in the memory of every member, of %d", all, s.bytes)
+	}
+	if b.Age > 0 {
+		if oldest := s.room.oldest(lines, a.Handler); !oldest.IsZero() && time.Since(oldest) > b.Age {
+			return full("the oldest event has waited since %s, longer than %v", oldest.UTC().Format(time.RFC3339), b.Age)
+		}
+	}
+	return nil
+}
+
+// ages remembers for a second when the oldest letter of a handler was parked.
+type ages struct {
+	mu    sync.Mutex
+	known map[inbox.Handler]age
+}
+
+type age struct{ oldest, at time.Time }
+
+func (r *ages) oldest(lines *line.Lines, h inbox.Handler) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k, ok := r.known[h]
+	if !ok || time.Since(k.at) > time.Second {
+		k = age{oldest: lines.Oldest(h), at: time.Now()}
+		r.known[h] = k
+	}
+	return k.oldest
+}
+
+var errReason = errors.New("a reason is needed: say why")
