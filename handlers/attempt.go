@@ -12,13 +12,25 @@ import (
 type attemptKey struct{}
 
 // Attempt returns which attempt at its event a handler's function is in, from
-// 1; 0 outside of a handler. A member that took over a key counts anew.
+// 1; 0 outside of a handler. A member that took over a key counts anew; a retry
+// of a parked event counts on.
 func Attempt(ctx context.Context) int {
 	a, ok := ctx.Value(attemptKey{}).(*attempt)
 	if !ok {
 		return 0
 	}
 	return a.number
+}
+
+// LastError returns what the attempt before this one ended with, also when that
+// was RetryAfter. It is nil in the first, and outside of a handler. In the retry
+// of a parked event it has the text of that error alone.
+func LastError(ctx context.Context) error {
+	a, ok := ctx.Value(attemptKey{}).(*attempt)
+	if !ok {
+		return nil
+	}
+	return a.last
 }
 
 // attempt is the context of one try of a handler's function. It ends with the
@@ -29,6 +41,7 @@ type attempt struct {
 
 	handler *bound
 	number  int
+	last    error
 	event   event.Event
 
 	once   sync.Once
@@ -37,7 +50,7 @@ type attempt struct {
 
 // attempt returns the context of one attempt at c, to be cancelled at its end.
 func (h *bound) attempt(ctx context.Context, c *Call) *attempt {
-	a := &attempt{handler: h, number: c.Attempt, event: c.Event}
+	a := &attempt{handler: h, number: c.Attempt, last: c.LastError, event: c.Event}
 	if d := h.settings.timeout(); d > 0 {
 		a.InitTimeout(ctx, d, a)
 	} else {

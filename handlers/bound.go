@@ -28,7 +28,12 @@ func (h *bound) Name() string           { return h.name }
 func (h *bound) Type() string           { return h.typ }
 func (h *bound) Timeout() time.Duration { return h.settings.timeout() }
 
-func (h *bound) Delay(attempt int) (d time.Duration, spent bool) { return h.settings.delay(attempt) }
+func (h *bound) Patience() time.Duration { return h.settings.Patience }
+func (h *bound) Deadline() time.Duration { return h.settings.Deadline }
+
+func (h *bound) Delay(attempt int, failing time.Duration) (d time.Duration, spent bool) {
+	return h.settings.delay(attempt, failing)
+}
 
 // bind checks what all handlers have in common and resolves T.
 func bind[T any](name string, noFunc bool, s Settings, b Binding) (bound, error) {
@@ -63,18 +68,8 @@ func bind[T any](name string, noFunc bool, s Settings, b Binding) (bound, error)
 }
 
 func (h *bound) admission(c *Call) inbox.Admission {
-	if c.Event.IsZero() {
-		return inbox.Admission{
-			Handler: h.owner,
-			Place:   c.Place,
-			Attempt: c.Attempt,
-			EventID: inbox.MessageID(c.Place.Topic, c.Place.Partition, c.Place.Offset),
-			Message: &c.Message,
-			Letter:  c.Letter,
-		}
-	}
 	agg := c.Event.Aggregate()
-	return inbox.Admission{
+	a := inbox.Admission{
 		Handler:       h.owner,
 		Place:         c.Place,
 		Attempt:       c.Attempt,
@@ -86,7 +81,15 @@ func (h *bound) admission(c *Call) inbox.Admission {
 		Type:          c.Event.Type(),
 		Message:       &c.Message,
 		Letter:        c.Letter,
+		Bounds:        h.settings.Bounds,
 	}
+	switch {
+	case c.Letter > 0:
+		a.EventID = c.LetterID
+	case c.Event.IsZero():
+		a.EventID = inbox.MessageID(c.Place.Topic, c.Place.Partition, c.Place.Offset)
+	}
+	return a
 }
 
 // park is Park of a handler whose inbox is box.
@@ -96,6 +99,15 @@ func (h *bound) park(ctx context.Context, box inbox.Keeper, c *Call, f inbox.Fai
 		return 0, fmt.Errorf("handler %q: %w", h.name, ErrNoParking)
 	}
 	return p.Park(ctx, h.admission(c), f)
+}
+
+// parkedIn is nil when Parked, answered by box, says that the event was written
+// behind those that are parked: only a Parker does that.
+func (h *bound) parkedIn(box inbox.Keeper) error {
+	if _, ok := box.(inbox.Parker); ok {
+		return nil
+	}
+	return fmt.Errorf("handler %q: its key has parked events, but its inbox cannot put this one behind them: %w", h.name, ErrNoParking)
 }
 
 // letters is Letters of a handler whose inbox is box.

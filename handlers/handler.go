@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
@@ -39,8 +41,15 @@ type Bound interface {
 	// The caller uses it to tell a handler that ignores its context.
 	Timeout() time.Duration
 	// Delay returns how long to wait after the attempt-th failed attempt (from
-	// 1) before the next, with jitter. Spent reports that it was the last one.
-	Delay(attempt int) (d time.Duration, spent bool)
+	// 1) before the next, with jitter, when the first one failed so long ago.
+	// Spent reports that it was the last one.
+	Delay(attempt int, failing time.Duration) (d time.Duration, spent bool)
+	// Patience bounds the time from the first failed attempt to the last; zero:
+	// none. Delay heeds it; it is told for delays that the handler asks for.
+	Patience() time.Duration
+	// Deadline is how long after its time an event may be handled; zero: none.
+	// The caller enforces it: an attempt begins before it.
+	Deadline() time.Duration
 	// Handle applies one event. The payload is decoded by the caller, once for
 	// all handlers of the type. It returns when the effect is committed.
 	//
@@ -48,12 +57,20 @@ type Bound interface {
 	// *RejectError. One that wraps inbox.ErrNotAdmitted was no attempt: the
 	// handler's function did not run. A panic of the function passes through,
 	// after its transaction was rolled back.
+	//
+	// Parked says that the key has parked events and this one is written behind
+	// them, durably: acknowledge it. One that wraps inbox.ErrFull could not be
+	// written there, and was no attempt either.
 	Handle(ctx context.Context, c Call) (inbox.Answer, error)
 	// Inbox returns the inbox whose upkeep the handler needs, or nil.
 	Inbox() inbox.Keeper
-	// Park gives an event up: see inbox.Parker. Of a message that could not be
-	// decoded, c has the place and the message only. Without a place to park, it
-	// returns ErrNoParking.
+	// Skip finishes an event that is not for the handler, as Handle does but
+	// without an effect: a parked message that could not be decoded may turn out
+	// to be of another handler's type. Without an inbox it returns ErrNoParking.
+	Skip(ctx context.Context, c Call) (inbox.Answer, error)
+	// Park gives an event up: see inbox.Parker. Of a message that is no event, c
+	// has the place and the message only. Without a place to park, it returns
+	// ErrNoParking.
 	Park(ctx context.Context, c Call, f inbox.Failure) (inbox.Answer, error)
 	// Letters returns the store of what the handler parked, or nil.
 	Letters() deadletter.Store
@@ -70,7 +87,12 @@ type Call struct {
 	Place   inbox.Place
 	Message inbox.Message // as it was read
 	Letter  int64         // above 0: a retry of that parked event; see inbox.Admission
-	Attempt int           // from 1
+	// LetterID is the event ID that the parked event was parked under: another
+	// one than the event's when it could not be read then.
+	LetterID uuid.UUID
+	Attempt  int // from 1
+	// LastError is what the attempt before this one ended with.
+	LastError error
 	// Begun, when set, is told when the handler's function begins: waiting for
 	// the key's row and for the database comes before it.
 	Begun interface{ Begin() }

@@ -259,16 +259,16 @@ func TestTheScheduleOfTries(t *testing.T) {
 			for i, want := range c.want {
 				distinct := map[time.Duration]bool{}
 				for range 50 {
-					d, spent := b.Delay(i + 1)
+					d, spent := b.Delay(i+1, 0)
 					require.False(t, spent)
 					require.InDelta(t, float64(want), float64(d), 0.2*float64(want)+1)
 					distinct[d] = true
 				}
 				require.Greater(t, len(distinct), 10, "jitter")
 			}
-			_, spent := b.Delay(len(c.want) + 1)
+			_, spent := b.Delay(len(c.want)+1, 0)
 			require.True(t, spent)
-			d, spent := b.Delay(1 << 30)
+			d, spent := b.Delay(1<<30, 0)
 			require.True(t, spent)
 			require.Positive(t, d)
 		})

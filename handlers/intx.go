@@ -63,11 +63,20 @@ func (h *boundInTx[Tx, T]) Handle(ctx context.Context, c Call) (inbox.Answer, er
 	if err != nil {
 		return 0, err
 	}
-	return h.box.Apply(ctx, h.admission(&c), func(ctx context.Context, tx Tx) error {
+	answer, err := h.box.Apply(ctx, h.admission(&c), func(ctx context.Context, tx Tx) error {
 		a := h.attempt(ctx, &c)
 		defer a.Cancel()
 		return h.fn(a, tx, e) //nolint:contextcheck // a is derived from ctx
 	})
+	if err == nil && answer == inbox.Parked {
+		err = h.parkedIn(h.box)
+	}
+	return answer, err
+}
+
+// Skip implements Bound.
+func (h *boundInTx[Tx, T]) Skip(ctx context.Context, c Call) (inbox.Answer, error) {
+	return h.box.Apply(ctx, h.admission(&c), func(context.Context, Tx) error { return nil })
 }
 
 // Inbox implements Bound.

@@ -82,6 +82,11 @@ func (h *boundPlain[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error
 	return inbox.Fresh, nil
 }
 
+// Skip implements Bound.
+func (h *boundPlain[T]) Skip(context.Context, Call) (inbox.Answer, error) {
+	return 0, fmt.Errorf("handler %q: %w", h.name, ErrNoParking)
+}
+
 // Inbox implements Bound.
 func (h *boundPlain[T]) Inbox() inbox.Keeper { return nil }
 
@@ -102,7 +107,7 @@ type boundRemembering[T any] struct {
 // Handle implements Bound.
 func (h *boundRemembering[T]) Handle(ctx context.Context, c Call) (inbox.Answer, error) {
 	a := h.admission(&c)
-	answer, err := h.box.Look(ctx, a)
+	answer, err := h.look(ctx, a)
 	if err != nil || answer != inbox.Fresh {
 		return answer, err
 	}
@@ -113,6 +118,38 @@ func (h *boundRemembering[T]) Handle(ctx context.Context, c Call) (inbox.Answer,
 		return 0, &UnrecordedError{Handler: h.name, Err: err}
 	}
 	return inbox.Fresh, nil
+}
+
+// look asks whether the event may be handed out. An event whose key has parked
+// ones is put behind them.
+func (h *boundRemembering[T]) look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
+	for {
+		answer, err := h.box.Look(ctx, a)
+		switch {
+		case err != nil:
+			return answer, err
+		case answer != inbox.Parked:
+			return answer, nil
+		}
+		p, ok := h.box.(inbox.Parker)
+		if !ok {
+			return answer, h.parkedIn(h.box)
+		}
+		answer, err = p.Park(ctx, a, inbox.Failure{Cause: inbox.CauseBehind})
+		if err != nil || answer != inbox.Fresh { // Fresh: the key has been drained meanwhile
+			return answer, err
+		}
+	}
+}
+
+// Skip implements Bound.
+func (h *boundRemembering[T]) Skip(ctx context.Context, c Call) (inbox.Answer, error) {
+	a := h.admission(&c)
+	answer, err := h.look(ctx, a)
+	if err != nil || answer != inbox.Fresh {
+		return answer, err
+	}
+	return inbox.Fresh, h.box.Record(ctx, a)
 }
 
 // Inbox implements Bound.

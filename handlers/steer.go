@@ -5,30 +5,41 @@ import (
 	"time"
 )
 
+// MaxRetryAfter is the longest delay that RetryAfter grants.
+const MaxRetryAfter = 30 * 24 * time.Hour
+
 // RetryAfterError is what RetryAfter returns.
 type RetryAfterError struct {
-	After time.Duration
-	Cause error // may be nil
+	After time.Duration // MaxRetryAfter at most
+	Asked time.Duration // what RetryAfter was given
+	Cause error         // may be nil
 }
 
 // RetryAfter returns an error with which a handler asks to be tried again after
-// d, holding its key that long. It is not counted as a failed try.
+// d. It is not counted as a failed try. Up to MaxHold the key is held in its
+// lane; for longer, up to MaxRetryAfter, the event is parked with the time when
+// it is tried again, and what follows under its key goes behind it. Where a
+// handler has no dead letters, its lane holds the key all the while.
 //
 //	return handlers.RetryAfter(10 * time.Second).Because(err)
 func RetryAfter(d time.Duration) *RetryAfterError {
-	return &RetryAfterError{After: max(d, 0)}
+	return &RetryAfterError{After: min(max(d, 0), MaxRetryAfter), Asked: d}
 }
 
 // Because returns the error with its cause, which it wraps.
 func (e *RetryAfterError) Because(cause error) *RetryAfterError {
-	return &RetryAfterError{After: e.After, Cause: cause}
+	return &RetryAfterError{After: e.After, Asked: e.Asked, Cause: cause}
 }
 
 func (e *RetryAfterError) Error() string {
-	if e.Cause == nil {
-		return fmt.Sprintf("retry after %v", e.After)
+	text := fmt.Sprintf("retry after %v", e.After)
+	if e.Asked > e.After {
+		text += fmt.Sprintf(" (asked for %v; the most is %v: reject the event, or give its handler a Deadline, where it may never be taken)", e.Asked, e.After)
 	}
-	return fmt.Sprintf("retry after %v: %v", e.After, e.Cause)
+	if e.Cause == nil {
+		return text
+	}
+	return fmt.Sprintf("%s: %v", text, e.Cause)
 }
 
 // Unwrap returns the cause.
@@ -40,7 +51,7 @@ type RejectError struct {
 }
 
 // Reject returns an error with which a handler gives an event up at once: it is
-// not tried again as it is. The error wraps err.
+// parked without another try. The error wraps err.
 func Reject(err error) *RejectError { return &RejectError{Cause: err} }
 
 func (e *RejectError) Error() string {

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/event"
 )
 
@@ -43,6 +46,12 @@ type Config struct {
 	// gives them up with a StuckError. Zero: 5 s.
 	StopGrace time.Duration
 
+	// DeadLetters says how parked events are retried.
+	DeadLetters DeadLetters
+	// Member names this process among those of the group, when it works on
+	// parked events: unique. Empty: host, process ID and a random number.
+	Member string
+
 	// Remember bounds how many unfinished messages of subscribers without lanes
 	// are remembered between redeliveries. Zero: 10,000.
 	Remember int
@@ -59,6 +68,35 @@ const (
 	Refuse
 )
 
+// DeadLetters says how the events that handlers parked are retried. The zero
+// value is useful: when somebody asks, and when a handler did.
+type DeadLetters struct {
+	// Schedule retries parked keys by itself. Its zero value does not.
+	Schedule deadletter.Schedule
+	// Concurrent is how many keys of a database this member retries at once.
+	// Zero: 16.
+	Concurrent int
+	// Poll is how often each database is asked for work. Zero: 1 s.
+	Poll time.Duration
+	// Lease is how long others leave a key to this member after it died. Zero: 15 s.
+	Lease time.Duration
+}
+
+func (d DeadLetters) validate() error {
+	if d.Concurrent < 0 {
+		return fmt.Errorf("router: DeadLetters.Concurrent is %d: use 1 or more, or 0 for the default", d.Concurrent)
+	}
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{{"Poll", d.Poll}, {"Lease", d.Lease}, {"Schedule.Every", d.Schedule.Every}} {
+		if f.value < 0 {
+			return fmt.Errorf("router: DeadLetters.%s is %v: use a positive duration, or 0 for the default", f.name, f.value)
+		}
+	}
+	return nil
+}
+
 func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -69,7 +107,19 @@ func (c Config) withDefaults() Config {
 	if c.Remember == 0 {
 		c.Remember = 10_000
 	}
+	if c.Member == "" {
+		c.Member = memberName()
+	}
 	return c
+}
+
+// memberName is unique among processes, also of containers that share a name.
+func memberName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d-%08x", host, os.Getpid(), rand.Uint32()) //nolint:gosec // tells apart, hides nothing
 }
 
 func setDuration(d *time.Duration, def time.Duration) {
@@ -104,5 +154,5 @@ func (c Config) validate() error {
 			return fmt.Errorf("router: %s is %v: use a positive duration, or 0 for the default", d.name, d.value)
 		}
 	}
-	return nil
+	return c.DeadLetters.validate()
 }

@@ -21,6 +21,7 @@ type delivered struct {
 	sub      *subscription
 	ctx      context.Context //nolint:containedctx // lives as long as the call it was made for
 	record   event.KafkaRecord
+	time     time.Time // the record's; zero: unknown
 	place    inbox.Place
 	id       string // of a message whose place is unknown
 	event    event.Event
@@ -74,6 +75,7 @@ func (s *subscription) deliverLane(ctx context.Context, d *delivery.Delivery) bo
 		sub:    s,
 		ctx:    ctx,
 		record: d.Record,
+		time:   d.Time,
 		place:  inbox.Place{Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Key: d.Record.Key},
 	}
 	m.progress, _ = d.State.(*progress)
@@ -83,7 +85,7 @@ func (s *subscription) deliverLane(ctx context.Context, d *delivery.Delivery) bo
 	}
 	if m.progress != nil {
 		d.State = m.progress
-		d.RetryIn = max(time.Until(m.due()), leastDelay)
+		d.RetryIn = max(time.Until(m.progress.due()), leastDelay)
 	}
 	return false
 }
@@ -94,8 +96,7 @@ func (m *delivered) deliver() bool {
 	s := m.sub
 	var err error
 	if m.event, err = event.FromKafka(m.record); err != nil {
-		m.holdWhole(causeUndecodable, fmt.Errorf("reading the event: %w", err))
-		return false
+		return m.refuse(causeUndecodable, fmt.Errorf("reading the event: %w", err))
 	}
 	rt := s.routes[m.event.Type()]
 	if rt == nil {
@@ -103,10 +104,9 @@ func (m *delivered) deliver() bool {
 	}
 	payload, err := s.decode(m.event)
 	if err != nil {
-		m.holdWhole(causeUndecodable, err)
-		return false
+		return m.refuse(causeUndecodable, err)
 	}
-	m.releaseWhole()
+	m.readable()
 
 	finished := true
 	for i, h := range rt.handlers {
@@ -129,22 +129,24 @@ func (m *delivered) deliver() bool {
 	return finished
 }
 
-// deliverUnrouted finishes an event that no handler takes, or holds it.
+// deliverUnrouted finishes an event that no handler takes, or refuses it.
 func (m *delivered) deliverUnrouted() bool {
 	s := m.sub
 	if s.router.cfg.Catalog.Knows(m.event.Type()) {
 		s.skipped.Inc()
-		m.releaseWhole()
+		m.readable()
 		return true
 	}
 	if s.router.cfg.UnknownTypes == Refuse {
-		m.holdWhole(causeUnknownType, fmt.Errorf("%w %q, version %d: register it in the catalog, or let the router skip unknown types",
-			event.ErrUnknownType, m.event.Type(), m.event.Version()))
-		return false
+		return m.refuse(causeUnknownType, unknownType(m.event))
 	}
 	s.unknown.Inc()
 	s.skipped.Inc()
 	return true
+}
+
+func unknownType(e event.Event) error {
+	return fmt.Errorf("%w %q, version %d: register it in the catalog, or let the router skip unknown types", event.ErrUnknownType, e.Type(), e.Version())
 }
 
 // decode returns the event's payload. Upcasters are the user's: a panic is an error.
@@ -155,18 +157,6 @@ func (s *subscription) decode(e event.Event) (payload any, err error) {
 		}
 	}()
 	return s.router.cfg.Catalog.Decode(e)
-}
-
-// due is when the next unfinished handler may be tried.
-func (m *delivered) due() time.Time {
-	p := m.progress
-	due := p.whole.due
-	for i := range p.each {
-		if st := &p.each[i]; !st.done && (due.IsZero() || st.due.Before(due)) {
-			due = st.due
-		}
-	}
-	return due
 }
 
 // state returns where handler i's progress is kept, making it when there is none.

@@ -31,9 +31,11 @@ type Stuck struct {
 	EventID   uuid.UUID
 	EventType string
 	Running   time.Duration
+	// Stack is where the handler was when it was found out. It may be empty.
+	Stack string
 }
 
-// Error names every handler and its event.
+// Error names every handler and its event. Their stacks are in Handlers.
 func (e *StuckError) Error() string {
 	var b strings.Builder
 	b.WriteString("router: ")

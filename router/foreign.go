@@ -55,7 +55,7 @@ func (s *subscription) handleForeign(msg *message.Message) error {
 	}
 	r.memory.keep(remembered, m.progress)
 	if !m.stopped {
-		wait(ctx, r.stopC, time.Until(m.due()))
+		wait(ctx, r.stopC, time.Until(m.progress.due()))
 	}
 	return errUnfinished
 }

@@ -78,6 +78,12 @@ func (r *Router) Warnings(ctx context.Context) []string {
 		warnings = append(warnings, fmt.Sprintf("%d held in topic %q for handler %q: %s", n, k.topic, k.handler, k.reason))
 	}
 	warnings = append(warnings, r.subscribersWarn(ctx)...)
+	r.mu.Lock()
+	boxes := r.letters
+	r.mu.Unlock()
+	for _, box := range boxes {
+		warnings = append(warnings, box.warnings(ctx)...)
+	}
 	slices.Sort(warnings)
 	return warnings
 }

@@ -47,23 +47,59 @@ type heldEntry struct {
 	Held
 
 	gauge prometheus.Gauge
+	full  *fullness // of its handler, when it waits for room among the dead letters
 	gone  time.Time // when it counts as gone
 }
 
-// put adds an entry, or renews it. It reports whether it is new.
-func (h *heldEvents) put(at heldPlace, e *heldEntry) bool {
+// fullness is a handler whose dead letters are full: how many events wait for
+// room in their lanes.
+type fullness struct {
+	gauge  prometheus.Gauge
+	events int
+	since  time.Time
+}
+
+// count adds n events. It reports whether they are the first. The lock of the
+// heldEvents is held.
+func (f *fullness) count(n int) (first bool) {
+	if f == nil {
+		return false
+	}
+	f.events += n
+	f.gauge.Set(float64(f.events))
+	if first = n > 0 && f.events == n; first {
+		f.since = time.Now()
+	}
+	return first
+}
+
+// put adds an entry, or renews it. It reports whether the handler's dead letters
+// have become full by it.
+func (h *heldEvents) put(at heldPlace, e *heldEntry) (full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if old := h.byPlace[at]; old != nil {
 		old.gone, old.Cause, old.Reason = e.gone, e.Cause, e.Reason
-		return false
+		if old.full == e.full {
+			return false
+		}
+		old.full.count(-1)
+		old.full = e.full
+		return e.full.count(1)
 	}
 	if h.byPlace == nil {
 		h.byPlace = map[heldPlace]*heldEntry{}
 	}
 	h.byPlace[at] = e
 	e.gauge.Inc()
-	return true
+	return e.full.count(1)
+}
+
+// drop removes an entry. h.mu is held.
+func (h *heldEvents) drop(at heldPlace, e *heldEntry) {
+	e.gauge.Dec()
+	e.full.count(-1)
+	delete(h.byPlace, at)
 }
 
 // renew keeps an entry until gone.
@@ -79,8 +115,7 @@ func (h *heldEvents) remove(at heldPlace) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e := h.byPlace[at]; e != nil {
-		e.gauge.Dec()
-		delete(h.byPlace, at)
+		h.drop(at, e)
 	}
 }
 
@@ -90,8 +125,7 @@ func (h *heldEvents) purge(now time.Time) {
 	defer h.mu.Unlock()
 	for at, e := range h.byPlace {
 		if now.After(e.gone) {
-			e.gauge.Dec()
-			delete(h.byPlace, at)
+			h.drop(at, e)
 		}
 	}
 }
@@ -100,10 +134,9 @@ func (h *heldEvents) purge(now time.Time) {
 func (h *heldEvents) clear() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, e := range h.byPlace {
-		e.gauge.Dec()
+	for at, e := range h.byPlace {
+		h.drop(at, e)
 	}
-	h.byPlace = nil
 }
 
 // Held lists the events that this process holds, in no order.
@@ -123,7 +156,7 @@ const goneAfter = time.Minute
 // hold marks the state as held; it logs and counts the event the first time.
 func (m *delivered) hold(st *tryState, handler string, met *handlerMetrics, why cause, err error, attrs []any) {
 	r := m.sub.router
-	r.held.put(m.heldPlace(handler), &heldEntry{
+	e := &heldEntry{
 		Held: Held{
 			Topic: m.place.Topic, Partition: m.place.Partition, Offset: m.place.Offset, Key: string(m.place.Key),
 			EventID: m.event.ID(), EventType: m.event.Type(), Handler: handler,
@@ -131,7 +164,14 @@ func (m *delivered) hold(st *tryState, handler string, met *handlerMetrics, why 
 		},
 		gauge: met.held,
 		gone:  st.due.Add(goneAfter),
-	})
+	}
+	if why == causeFull {
+		e.full = met.full
+	}
+	if r.held.put(m.heldPlace(handler), e) {
+		r.log.Error("dead letters are full: what the handler cannot apply waits in its lane, and its partition with it; retry or discard parked events (tidings dlq list), or raise the handler's Settings.Bounds",
+			slog.String("handler", handler), slog.Any("cause", err))
+	}
 	attrs = append(attrs, slog.String("class", why.String()), slog.Any("cause", err), slog.Time("due", st.due))
 	if st.held {
 		r.log.Debug("event is still held", attrs...)
@@ -139,6 +179,10 @@ func (m *delivered) hold(st *tryState, handler string, met *handlerMetrics, why 
 	}
 	st.held = true
 	met.heldTotal.Inc()
+	if why == causeFull { // said above, once for all
+		r.log.Info("event is held until it can be parked", attrs...)
+		return
+	}
 	r.log.Error("event is held, and what follows it under its key: it is tried again slowly", attrs...)
 }
 
@@ -147,40 +191,6 @@ func (m *delivered) hold(st *tryState, handler string, met *handlerMetrics, why 
 func (m *delivered) stillHeld(st *tryState, handler string) {
 	if st.held {
 		m.sub.router.held.renew(m.heldPlace(handler), st.due.Add(goneAfter))
-	}
-}
-
-// holdWhole holds the message for every handler of the subscription.
-func (m *delivered) holdWhole(why cause, err error) {
-	s := m.sub
-	if m.progress == nil {
-		m.progress = &progress{}
-	}
-	st := &m.progress.whole
-	st.tries++
-	st.due = time.Now().Add(around(s.router.cfg.SlowRetry))
-	attrs := append(placeAttrs(m.place), slog.String("handler", everyHandler), slog.Int("attempt", st.tries))
-	if !st.held {
-		if why == causeUnknownType {
-			s.unknown.Inc()
-		} else {
-			s.undecodable.Inc()
-		}
-	}
-	if why == causeUnknownType {
-		attrs = append(attrs, eventAttrs(m.event)...)
-	} else {
-		attrs = append(attrs, dump(m.record))
-	}
-	s.whole.retries[why].Inc()
-	m.hold(st, everyHandler, s.whole, why, err, attrs)
-}
-
-// releaseWhole ends what holdWhole began.
-func (m *delivered) releaseWhole() {
-	if m.progress != nil && m.progress.whole.held {
-		m.release(everyHandler)
-		m.progress.whole = tryState{}
 	}
 }
 

@@ -19,37 +19,13 @@ const everyHandler = "*"
 
 // What became of an event, for one handler.
 const (
-	outcomeApplied   = "applied"
-	outcomeDuplicate = "duplicate"
-	outcomeSkipped   = "skipped"
-	outcomeHeld      = "held"
+	outcomeApplied      = "applied"
+	outcomeDuplicate    = "duplicate"
+	outcomeSkipped      = "skipped"
+	outcomeHeld         = "held"
+	outcomeParked       = "parked"
+	outcomeParkedBehind = "parked_behind"
 )
-
-// cause is the class of a try's failure: a metric's label and a log's word.
-type cause int
-
-const (
-	causeError cause = iota
-	causeTimeout
-	causePanic
-	causeRetryAfter
-	causeCommitUnknown
-	causeNotAdmitted
-	causeCanceled
-	causeRejected
-	causeLate
-	causeParked
-	causeUndecodable
-	causeUnknownType
-	causes // their number
-)
-
-var causeNames = [causes]string{
-	"error", "timeout", "panic", "retry_after", "commit_unknown", "not_admitted", "canceled",
-	"rejected", "late", "parked", "undecodable", "unknown_type",
-}
-
-func (c cause) String() string { return causeNames[c] }
 
 // metrics are the router's. Labels are topics, handlers and fixed words; never
 // what comes over the wire.
@@ -62,6 +38,9 @@ type metrics struct {
 	inFlight    *prometheus.GaugeVec
 	unknown     *prometheus.CounterVec
 	undecodable *prometheus.CounterVec
+	attempts    *prometheus.HistogramVec
+	full        *prometheus.GaugeVec
+	near        *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
@@ -71,7 +50,7 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 	m := &metrics{
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_router_events_total",
-			Help: "Events by what became of them: applied, duplicate (applied before), held (once per event), skipped (no handler for the type; handler is empty).",
+			Help: "Events by what became of them: applied, duplicate (applied before), held (once per event), parked (for a cause of its own), parked_behind (its key has parked events), skipped (no handler for the type; handler is empty).",
 		}, []string{labelTopic, labelHandler, "outcome"}),
 		handle: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "tidings_router_handle_seconds",
@@ -85,7 +64,7 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		}, []string{labelHandler}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidings_router_retries_total",
-			Help: "Tries that will be repeated, by the class of their failure.",
+			Help: "Tries that did not finish their event, by the class of their failure; the last one before it was parked too.",
 		}, []string{labelHandler, "cause"}),
 		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidings_router_held_keys",
@@ -104,12 +83,26 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 			Help: "Messages that could not be decoded, once per message.",
 		}, []string{labelTopic}),
 	}
+	m.attempts = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "tidings_router_attempts",
+		Help:    "Tries of events that took more than one until they were applied, or were parked.",
+		Buckets: []float64{1, 2, 3, 4, 5, 7, 10, 20, 50, 100, 1000},
+	}, []string{labelHandler})
+	m.full = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tidings_router_parking_full",
+		Help: "Events that wait in their lanes for room among the handler's dead letters: above 0 these are full.",
+	}, []string{labelHandler})
+	m.near = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tidings_router_deadline_near_total",
+		Help: "Events not handled yet when nine tenths of the time until the handler's deadline for them had passed.",
+	}, []string{labelTopic, labelHandler})
 	if reg == nil {
 		return m, nil
 	}
 	return m, errors.Join(
 		register(reg, &m.events), register(reg, &m.handle), register(reg, &m.age), register(reg, &m.retries),
 		register(reg, &m.held), register(reg, &m.inFlight), register(reg, &m.unknown), register(reg, &m.undecodable),
+		register(reg, &m.attempts), register(reg, &m.full), register(reg, &m.near),
 	)
 }
 
@@ -132,9 +125,11 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
 // handlerMetrics are one handler's, looked up once.
 type handlerMetrics struct {
 	applied, duplicate, heldTotal prometheus.Counter
-	handle, age                   prometheus.Observer
+	parked, parkedBehind, near    prometheus.Counter
+	handle, age, attempts         prometheus.Observer
 	retries                       [causes]prometheus.Counter
 	held                          prometheus.Gauge
+	full                          *fullness
 }
 
 func (m *metrics) forHandler(topic, handler string) *handlerMetrics {
@@ -144,7 +139,13 @@ func (m *metrics) forHandler(topic, handler string) *handlerMetrics {
 		heldTotal: m.events.WithLabelValues(topic, handler, outcomeHeld),
 		handle:    m.handle.WithLabelValues(handler),
 		age:       m.age.WithLabelValues(handler),
+		attempts:  m.attempts.WithLabelValues(handler),
 		held:      m.held.WithLabelValues(topic, handler),
+
+		parked:       m.events.WithLabelValues(topic, handler, outcomeParked),
+		parkedBehind: m.events.WithLabelValues(topic, handler, outcomeParkedBehind),
+		near:         m.near.WithLabelValues(topic, handler),
+		full:         &fullness{gauge: m.full.WithLabelValues(handler)},
 	}
 	for c := range causes {
 		h.retries[c] = m.retries.WithLabelValues(handler, c.String())

@@ -17,11 +17,12 @@ type Router struct {
 	log *slog.Logger
 	met *metrics
 
-	mu      sync.Mutex // guards subs, places and fault until Run, fault after
+	mu      sync.Mutex // guards subs and places until Run, faults and letters after
 	subs    []*subscription
 	places  map[string]string // handler name -> topic
 	keepers []inbox.Keeper
 	faults  map[string]error // inbox ID -> why its upkeep fails
+	letters []*letterBox
 
 	phase  atomic.Int32
 	killed atomic.Bool   // running handlers are cancelled, new messages refused

@@ -36,6 +36,9 @@ func (r *Router) Run(ctx context.Context) error {
 	if err := r.checkInboxes(ctx); err != nil {
 		return err
 	}
+	if err := r.openLetterBoxes(); err != nil {
+		return err
+	}
 
 	// What runs beside the messages ends after them, so it does not end with ctx.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -47,6 +50,7 @@ func (r *Router) Run(ctx context.Context) error {
 		beside.Go(func() { r.keepInbox(background, k) })
 	}
 	beside.Go(func() { r.purgeHeld(background) })
+	beside.Go(func() { r.watchStuck(background) })
 	return r.route(ctx)
 }
 
@@ -75,15 +79,23 @@ func (r *Router) route(ctx context.Context) error {
 		return fmt.Errorf("router: running group %q: %w", r.cfg.Group, errors.Join(errors.New("watermill's router ended at its start"), err))
 	}
 
+	retrying, stopRetrying := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRetrying()
+	retried := make(chan struct{})
+	go func() { defer close(retried); r.retryLetters(retrying) }()
+
 	r.phase.Store(phaseRunning)
 	r.log.Info("router runs", "subscriptions", len(r.subs))
 	early := r.awaitEnd(ctx)
 	r.phase.Store(phaseStopping)
 	close(r.stopC)
 	r.log.Info("router stops", "timeout", r.cfg.StopTimeout)
+	stopRetrying()
 	stopWatermill()
 	unsubscribe()
-	return errors.Join(early, r.awaitStop(ended))
+	all := make(chan error, 1)
+	go func() { err := <-ended; <-retried; all <- err }()
+	return errors.Join(early, r.awaitStop(all, retried))
 }
 
 // open subscribes to every topic, before watermill's router is told of any: it
@@ -162,9 +174,10 @@ func (r *Router) awaitEnd(ctx context.Context) error {
 	}
 }
 
-// awaitStop waits for the end of watermill's router: all subscriptions have
-// drained and all handlers have returned. Past StopTimeout it cancels handlers.
-func (r *Router) awaitStop(ended <-chan error) error {
+// awaitStop waits for the end of watermill's router and of the retries of parked
+// events: all subscriptions have drained and all handlers have returned. Past
+// StopTimeout it cancels handlers.
+func (r *Router) awaitStop(ended <-chan error, retried <-chan struct{}) error {
 	timeout := time.NewTimer(r.cfg.StopTimeout)
 	defer timeout.Stop()
 	select {
@@ -186,9 +199,15 @@ func (r *Router) awaitStop(ended <-chan error) error {
 	case <-grace.C:
 	}
 	if stuck := r.work.stuck(); len(stuck) > 0 {
-		return &StuckError{Handlers: stuck}
+		r.logStuck(r.work.capture(0))
+		return &StuckError{Handlers: r.work.stuck()}
 	}
 	var open []error
+	select {
+	case <-retried:
+	default:
+		open = append(open, fmt.Errorf("router: the retries of parked events of group %q did not end within %v of the stop: their database may be cut off", r.cfg.Group, r.cfg.StopTimeout+r.cfg.StopGrace))
+	}
 	for _, s := range r.subs {
 		select {
 		case <-s.handler.Stopped():

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidings-bus/tidings/handlers"
+	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/internal/delivery"
 )
 
@@ -78,9 +80,12 @@ type route struct{ handlers []*boundHandler }
 type boundHandler struct {
 	handlers.Bound
 
-	name string
-	met  *handlerMetrics
-	warn throttle
+	router   *Router
+	name     string
+	deadline time.Duration
+	parks    bool // it has dead letters
+	met      *handlerMetrics
+	warn     throttle
 }
 
 func newSubscription(r *Router, s Subscription) *subscription {
@@ -105,10 +110,13 @@ func (s *subscription) bind(ctx context.Context) error {
 			return fmt.Errorf("router: binding handler %q of topic %q in group %q: %w", h.Name(), s.topic, s.router.cfg.Group, err)
 		}
 		bh := &boundHandler{
-			Bound: b,
-			name:  b.Name(),
-			met:   s.router.met.forHandler(s.topic, b.Name()),
+			Bound:    b,
+			router:   s.router,
+			name:     b.Name(),
+			deadline: b.Deadline(),
+			met:      s.router.met.forHandler(s.topic, b.Name()),
 		}
+		_, bh.parks = b.Inbox().(inbox.Parker)
 		s.bound = append(s.bound, bh)
 		rt := s.routes[b.Type()]
 		if rt == nil {

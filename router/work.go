@@ -11,6 +11,8 @@ type workList struct {
 	mu     sync.Mutex
 	first  *attempt
 	killed bool
+	looked time.Time           // when stacks were captured last
+	stacks map[*attempt]string // of those that were found stuck
 }
 
 func (w *workList) add(a *attempt) {
@@ -39,6 +41,9 @@ func (w *workList) remove(a *attempt) {
 		a.next.prev = a.prev
 	}
 	a.prev, a.next = nil, nil
+	if w.stacks != nil {
+		delete(w.stacks, a)
+	}
 }
 
 // kill cancels what runs, and what is added from now on.
@@ -59,15 +64,24 @@ func (w *workList) stuck() []Stuck {
 	var stuck []Stuck
 	now := time.Now()
 	for a := w.first; a != nil; a = a.next {
-		running := now.Sub(a.started)
-		if w.killed || overdue(a.working(now), a.handler.Timeout()) {
-			stuck = append(stuck, Stuck{
-				Handler: a.handler.name, Topic: a.message.place.Topic, Partition: a.message.place.Partition, Offset: a.message.place.Offset,
-				EventID: a.message.event.ID(), EventType: a.message.event.Type(), Running: running,
-			})
+		if w.isStuck(a, now) {
+			stuck = append(stuck, w.describe(a, now))
 		}
 	}
 	return stuck
+}
+
+// isStuck tells an attempt that ignores its context. w.mu is held.
+func (w *workList) isStuck(a *attempt, now time.Time) bool {
+	return w.killed || overdue(a.working(now), a.handler.Timeout())
+}
+
+func (w *workList) describe(a *attempt, now time.Time) Stuck {
+	m := a.message
+	return Stuck{
+		Handler: a.handler.name, Topic: m.place.Topic, Partition: m.place.Partition, Offset: m.place.Offset,
+		EventID: m.event.ID(), EventType: m.event.Type(), Running: now.Sub(a.started), Stack: w.stacks[a],
+	}
 }
 
 // overdue tells a handler that ignores its timeout from one that is slow to heed
