@@ -171,7 +171,7 @@ func (p *Partition[V]) close() {
 	p.phase = closed
 	close(p.gone)
 	s := p.set
-	s.pending -= p.pending
+	s.counted -= p.counted
 	s.bytes -= p.bytes
 	if p.paused {
 		p.paused = false

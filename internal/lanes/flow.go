@@ -25,7 +25,7 @@ func (s *Set[V]) Flow() (pause, resume []*Partition[V]) {
 // review decides on p, and on those that waited for the totals to fall.
 func (s *Set[V]) review(p *Partition[V]) {
 	s.decide(p)
-	if s.strained && s.paused > 0 && (2*s.pending <= s.limits.Pending || 2*s.bytes <= s.limits.Bytes) {
+	if s.strained && s.paused > 0 && (2*s.counted <= s.limits.Pending || 2*s.bytes <= s.limits.Bytes) {
 		s.strained = false
 		s.reviewAll()
 	}
@@ -62,10 +62,10 @@ func (s *Set[V]) resume(p *Partition[V]) {
 // in equal parts: a stuck partition cannot keep the others out.
 func (s *Set[V]) full(p *Partition[V]) bool {
 	l, n := s.limits, len(s.partitions)
-	if s.halted || p.pending >= l.PartitionPending || len(p.log)-p.head >= l.RunAhead || p.bytes >= l.PartitionBytes {
+	if s.halted || p.counted >= l.PartitionPending || len(p.log)-p.head >= l.RunAhead || p.bytes >= l.PartitionBytes {
 		return true
 	}
-	if 4*s.pending >= 3*l.Pending && 4*n*p.pending >= l.Pending || 4*s.bytes >= 3*l.Bytes && 4*int64(n)*p.bytes >= l.Bytes {
+	if 4*s.counted >= 3*l.Pending && 4*n*p.counted >= l.Pending || 4*s.bytes >= 3*l.Bytes && 4*int64(n)*p.bytes >= l.Bytes {
 		s.strained = true
 		return true
 	}
@@ -75,10 +75,10 @@ func (s *Set[V]) full(p *Partition[V]) bool {
 // low: p is at half of every bound; of a total that is not, it has half its share.
 func (s *Set[V]) low(p *Partition[V]) bool {
 	l, n := s.limits, len(s.partitions)
-	if s.halted || 2*p.pending > l.PartitionPending || 2*(len(p.log)-p.head) > l.RunAhead || 2*p.bytes > l.PartitionBytes {
+	if s.halted || 2*p.counted > l.PartitionPending || 2*(len(p.log)-p.head) > l.RunAhead || 2*p.bytes > l.PartitionBytes {
 		return false
 	}
-	if (2*s.pending > l.Pending && 8*n*p.pending > l.Pending) || (2*s.bytes > l.Bytes && 8*int64(n)*p.bytes > l.Bytes) {
+	if (2*s.counted > l.Pending && 8*n*p.counted > l.Pending) || (2*s.bytes > l.Bytes && 8*int64(n)*p.bytes > l.Bytes) {
 		s.strained = true
 		return false
 	}
@@ -96,7 +96,7 @@ func (s *Set[V]) announce() {
 type Stats struct {
 	ID        int32
 	Pending   int   // unfinished messages
-	Bytes     int64 // from the watermark to the newest message
+	Bytes     int64 // of them, and of the places from the watermark to the newest message
 	Held      int   // messages from the watermark to the newest
 	Lanes     int   // active keys, and messages without one
 	Running   int

@@ -13,9 +13,14 @@ type Item[V any] struct {
 	slot      *slot[V] // of the worker that has it
 	offset    int64
 	size      int64
-	key       string // "": orders nothing
-	attempt   int
+	room      *Room
+	lane      *tally   // of its lane, if that ever had two messages at a time
+	cell      *cell[V] // of its tenant, if the Set is fair
+	key       string   // "": orders nothing
+	attempt   int32
+	place     int32 // in the heap of sleepers
 	state     state
+	counted   bool          // against what may be pending, see tally
 	started   bool          // some attempt reached a handler
 	unsettled bool          // a drain waits to know whether it was handed over
 	led       bool          // it was gathered behind another one of its key that is unfinished
@@ -25,7 +30,6 @@ type Item[V any] struct {
 	behind    *Item[V]      // the next one of its key
 	queued    *Item[V]      // the next ready one of its partition
 	wake      time.Duration // when sleeping, since Set.start
-	place     int           // in the heap of sleepers
 }
 
 type state uint8
@@ -40,7 +44,7 @@ const (
 )
 
 // Attempt counts the runs of this message, this one included.
-func (it *Item[V]) Attempt() int { return it.attempt }
+func (it *Item[V]) Attempt() int { return int(it.attempt) }
 
 // Offset is the message's place in its partition.
 func (it *Item[V]) Offset() int64 { return it.offset }

@@ -304,12 +304,12 @@ func TestPausesAtTheBoundAndResumesAtHalf(t *testing.T) {
 	}
 }
 
-func TestFinishedAheadCountsUntilTheWatermarkPasses(t *testing.T) {
+func TestFinishedAheadKeepsItsPlaceUntilTheWatermarkPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := roomy
 		limits.RunAhead = 100
 		stuck := make(chan struct{})
-		s := New(Config[string]{Limits: limits, Work: func(it *Item[string]) Outcome {
+		s := New(Config[string]{Limits: limits, Place: 2, Work: func(it *Item[string]) Outcome {
 			if it.Offset() == 0 {
 				<-stuck
 			}
@@ -323,7 +323,7 @@ func TestFinishedAheadCountsUntilTheWatermarkPasses(t *testing.T) {
 		st := s.Stats()[0]
 		require.Equal(t, 1, st.Pending)
 		require.Equal(t, 100, st.Held)
-		require.Equal(t, int64(300), st.Bytes)
+		require.Equal(t, int64(3+100*2), st.Bytes)
 		require.True(t, st.Paused)
 		close(stuck)
 		synctest.Wait()

@@ -20,6 +20,9 @@ type modelMessage struct {
 	handed                     bool // it has it now
 	gathered                   bool // it shares the slot of another one
 	attempts                   int
+	size                       int64
+	counted                    bool // against what may be pending
+	room                       *Room
 }
 
 type modelPartition struct {
@@ -46,9 +49,11 @@ var modelLimits = Limits{
 	RunAhead: 45, Bytes: 6000, PartitionBytes: 3500,
 }
 
+const modelPlace = 7
+
 func newModel(t testing.TB, random func(int) int) *model {
 	m := &model{t: t, random: random, batch: 6}
-	m.s = New(Config[*modelMessage]{Limits: modelLimits, Offers: true})
+	m.s = New(Config[*modelMessage]{Limits: modelLimits, Offers: true, Place: modelPlace})
 	m.s.started = modelLimits.Running // the model is all the workers there are
 	return m
 }
@@ -144,6 +149,10 @@ func (m *model) add() {
 	}
 	offset := mp.p.next
 	var entries []Entry[*modelMessage]
+	var room *Room
+	if m.random(3) == 0 {
+		room = &Room{Bytes: int64(m.random(300))}
+	}
 	for range 1 + m.random(m.batch) {
 		offset += int64(m.random(3)) // a gap now and then
 		e := Entry[*modelMessage]{Offset: offset, Size: 1 + m.random(200)}
@@ -154,7 +163,17 @@ func (m *model) add() {
 			if k := m.random(6); k > 0 {
 				e.Key = []byte{byte('a' + k)}
 			}
-			e.Value = &modelMessage{offset: offset, key: string(e.Key)}
+			if m.random(3) > 0 {
+				e.Room = room
+			}
+			e.Value = &modelMessage{offset: offset, key: string(e.Key), size: int64(e.Size), room: e.Room}
+			lane := 0
+			for _, v := range mp.log {
+				if v.key != "" && v.key == e.Value.key && v.counted && !v.finished {
+					lane++
+				}
+			}
+			e.Value.counted = lane < modelLimits.laneShare()
 			mp.log = append(mp.log, e.Value)
 		}
 		entries = append(entries, e)
@@ -373,7 +392,7 @@ func (m *model) afterDrain(mp *modelPartition, clean bool) {
 func (m *model) check() {
 	m.s.mu.Lock()
 	defer m.s.mu.Unlock()
-	pending, running, asleep, reserved := 0, 0, 0, 0
+	counted, running, asleep, reserved := 0, 0, 0, 0
 	var bytes int64
 	for _, mp := range m.parts {
 		p := mp.p
@@ -384,13 +403,25 @@ func (m *model) check() {
 				slots++
 			}
 		}
-		left, up, below := 0, 0, true
+		left, weighed, held, up, below := 0, 0, int64(0), 0, true
+		rooms := map[*Room]bool{}
 		for _, v := range mp.log {
 			if below = below && v.finished; below {
 				want = v.offset + 1
 			}
+			if !below && p.watermark <= v.offset {
+				held += modelPlace
+			}
 			if !v.finished {
 				left++
+				held += v.size
+				if v.room != nil && !rooms[v.room] {
+					rooms[v.room] = true
+					held += v.room.Bytes
+				}
+				if v.counted {
+					weighed++
+				}
 			}
 			if v.running && !v.gathered {
 				up++
@@ -402,8 +433,11 @@ func (m *model) check() {
 		if p.pending != left || p.running != up+slots {
 			m.failf("partition %d counts %d pending, %d running; want %d, %d", p.id, p.pending, p.running, left, up+slots)
 		}
-		if p.running > modelLimits.PartitionRunning || p.pending >= modelLimits.PartitionPending+m.batch ||
-			len(p.log)-p.head >= modelLimits.RunAhead+m.batch || p.bytes >= modelLimits.PartitionBytes+int64(m.batch)*200 { // I8
+		if p.counted != weighed || p.bytes != held {
+			m.failf("partition %d counts %d messages and %d bytes; want %d, %d", p.id, p.counted, p.bytes, weighed, held)
+		}
+		if p.running > modelLimits.PartitionRunning || p.counted >= modelLimits.PartitionPending+m.batch ||
+			len(p.log)-p.head >= modelLimits.RunAhead+m.batch || p.bytes >= modelLimits.PartitionBytes+int64(m.batch)*220+300 { // I8
 			m.failf("partition %d is past its limits: %d running, %d pending, %d held, %d bytes", p.id, p.running, p.pending, len(p.log)-p.head, p.bytes)
 		}
 		if m.s.halted && p.phase == open && !p.paused {
@@ -412,17 +446,17 @@ func (m *model) check() {
 		if p.paused && p.phase == open && m.s.low(p) {
 			m.failf("partition %d stays paused with room", p.id)
 		}
-		pending, running, asleep, bytes = pending+p.pending, running+p.running, asleep+p.asleep, bytes+p.bytes
+		counted, running, asleep, bytes = counted+p.counted, running+p.running, asleep+p.asleep, bytes+p.bytes
 		reserved += max(0, m.s.reserve-p.running)
 	}
-	if m.s.pending != pending || m.s.bytes != bytes || len(m.s.sleepers) != asleep || m.s.reserved != reserved {
+	if m.s.counted != counted || m.s.bytes != bytes || len(m.s.sleepers) != asleep || m.s.reserved != reserved {
 		m.failf("the set counts %d pending, %d bytes, %d asleep, %d reserved; want %d, %d, %d, %d",
-			m.s.pending, m.s.bytes, len(m.s.sleepers), m.s.reserved, pending, bytes, asleep, reserved)
+			m.s.counted, m.s.bytes, len(m.s.sleepers), m.s.reserved, counted, bytes, asleep, reserved)
 	}
 	// Three quarters, and the shares of four partitions that came one by one: (1+1/2+1/3+1/4)/4.
 	overshoot := 4 * m.batch
-	if len(m.out)+len(m.groups) > modelLimits.Running || pending > modelLimits.Pending*128/100+overshoot || bytes > modelLimits.Bytes*128/100+int64(overshoot)*200 {
-		m.failf("past the total limits: %d out, %d pending, %d bytes", len(m.out)+len(m.groups), pending, bytes)
+	if len(m.out)+len(m.groups) > modelLimits.Running || counted > modelLimits.Pending*128/100+overshoot || bytes > modelLimits.Bytes*128/100+int64(overshoot)*220+4*300 {
+		m.failf("past the total limits: %d out, %d pending, %d bytes", len(m.out)+len(m.groups), counted, bytes)
 	}
 }
 
@@ -444,7 +478,7 @@ func (m *model) finish() {
 	}
 	m.check()
 	for _, mp := range m.parts {
-		if mp.p.phase == open && (mp.p.pending != 0 || mp.p.bytes != 0 || len(mp.p.lanes) != 0 || mp.p.keyless != 0 || mp.p.paused) {
+		if mp.p.phase == open && (mp.p.pending != 0 || mp.p.counted != 0 || mp.p.bytes != 0 || len(mp.p.lanes) != 0 || mp.p.keyless != 0 || mp.p.paused) {
 			m.failf("partition %d is not empty at the end: %+v", mp.p.id, m.s.Stats())
 		}
 		if mp.drained != nil {
@@ -453,7 +487,7 @@ func (m *model) finish() {
 		mp.p.Close()
 	}
 	m.s.Close()
-	if len(m.s.sleepers) != 0 || m.s.pending != 0 || m.s.bytes != 0 || m.s.running != 0 {
+	if len(m.s.sleepers) != 0 || m.s.counted != 0 || m.s.bytes != 0 || m.s.running != 0 {
 		m.failf("the set is not empty at the end")
 	}
 }

@@ -20,6 +20,7 @@ type Partition[V any] struct {
 	watermark int64 // everything below is finished; -1: nothing is
 
 	pending  int
+	counted  int // of them, see Set.counted
 	keyless  int // of them, without a key
 	running  int
 	asleep   int
@@ -59,7 +60,8 @@ const (
 type Entry[V any] struct {
 	Offset int64
 	Key    []byte // copied; null or empty orders nothing
-	Size   int    // bytes that it holds in memory
+	Size   int    // bytes that it holds in memory until it is finished
+	Room   *Room  // besides, shared with others; or nil
 	Value  V
 	// Skip adds only the offset, as finished: a place of the log that holds no
 	// message, such as a transaction's marker.
@@ -121,21 +123,27 @@ func (p *Partition[V]) Add(entries ...Entry[V]) error {
 			p.skip(e.Offset)
 			continue
 		}
-		it := &Item[V]{Value: e.Value, partition: p, offset: e.Offset, size: int64(e.Size)}
+		it := &Item[V]{Value: e.Value, partition: p, offset: e.Offset, size: int64(e.Size), room: e.Room}
 		p.log = append(p.log, it)
-		p.pending++
-		s.pending++
-		p.bytes += it.size
-		s.bytes += it.size
+		p.hold(s.place)
 		if len(e.Key) == 0 {
 			p.keyless++
+			p.charge(it)
 			p.enqueue(it)
 		} else if last := p.lanes[string(e.Key)]; last == nil {
 			it.key = string(e.Key)
 			p.lanes[it.key] = it
+			p.charge(it)
 			p.enqueue(it)
 		} else {
-			it.key = last.key
+			if last.lane == nil {
+				last.lane = &tally{}
+				if last.counted {
+					last.lane.counted = 1
+				}
+			}
+			it.key, it.lane = last.key, last.lane
+			p.charge(it)
 			last.behind = it
 			p.lanes[it.key] = it
 		}
@@ -149,6 +157,7 @@ func (p *Partition[V]) skip(offset int64) {
 		return
 	}
 	p.log = append(p.log, &Item[V]{partition: p, offset: offset, state: done})
+	p.hold(p.set.place)
 }
 
 // Watermark is the next offset to commit; ok is false while nothing is finished.
@@ -196,8 +205,7 @@ func (p *Partition[V]) finish(it *Item[V]) {
 	var zero V
 	it.state = done
 	it.Value = zero // the message may be large, the place is small
-	p.pending--
-	p.set.pending--
+	p.discharge(it)
 	if p.phase == draining && it.offset <= p.limit {
 		p.left--
 	}
@@ -221,8 +229,7 @@ func (p *Partition[V]) advance() {
 	for p.head < len(p.log) && p.log[p.head].state == done {
 		it := p.log[p.head]
 		p.watermark = it.offset + 1
-		p.bytes -= it.size
-		p.set.bytes -= it.size
+		p.hold(-p.set.place)
 		p.log[p.head] = nil
 		p.head++
 	}

@@ -26,8 +26,13 @@ type Set[V any] struct {
 	running  int // messages with workers
 	reserve  int // slots that each partition can count on
 	reserved int // of these, the unused
-	pending  int // unfinished messages
+	counted  int // unfinished messages, of each lane and tenant its share at most
 	bytes    int64
+
+	laneShare   int
+	tenantShare int
+	place       int64 // see Config.Place
+
 	paused   int  // partitions that ask to be paused
 	strained bool // a partition may be paused for the totals' sake alone
 
@@ -44,10 +49,10 @@ type Set[V any] struct {
 type Limits struct {
 	Running          int   // messages with workers
 	PartitionRunning int   //
-	Pending          int   // unfinished messages
+	Pending          int   // unfinished messages, of each key and tenant its share at most
 	PartitionPending int   //
 	RunAhead         int   // messages from the watermark to the newest, per partition
-	Bytes            int64 // of the messages from the watermark to the newest
+	Bytes            int64 // of unfinished messages, and of the places of finished ones above the watermark
 	PartitionBytes   int64 //
 }
 
@@ -60,6 +65,9 @@ type Config[V any] struct {
 	// Offers says that Work offers messages to somebody and calls Item.Handed
 	// when one is taken. Otherwise it has them from the start.
 	Offers bool
+	// Place is how many bytes the place of a message takes until the watermark
+	// has passed it, finished or not: counted besides Entry.Size.
+	Place int64
 }
 
 // Outcome is what Work says of its attempt: Finished, RetryIn or Withdrawn.
@@ -97,6 +105,10 @@ func New[V any](config Config[V]) *Set[V] {
 		changed:    make(chan struct{}, 1),
 		partitions: map[*Partition[V]]struct{}{},
 		start:      time.Now(),
+
+		laneShare:   config.Limits.laneShare(),
+		tenantShare: config.Limits.tenantShare(),
+		place:       config.Place,
 	}
 	s.wanted.L = &s.mu
 	return s

@@ -50,14 +50,14 @@ func (s *Set[V]) rouse() {
 type sleepers[V any] []*Item[V]
 
 func (h *sleepers[V]) push(it *Item[V]) {
-	it.place = len(*h)
+	it.place = int32(len(*h)) //nolint:gosec // bounded by what is pending
 	*h = append(*h, it)
-	h.up(it.place)
+	h.up(len(*h) - 1)
 }
 
 func (h *sleepers[V]) remove(it *Item[V]) {
 	last := len(*h) - 1
-	i := it.place
+	i := int(it.place)
 	h.swap(i, last)
 	(*h)[last] = nil
 	*h = (*h)[:last]
@@ -70,7 +70,7 @@ func (h *sleepers[V]) remove(it *Item[V]) {
 func (h *sleepers[V]) swap(i, j int) {
 	s := *h
 	s[i], s[j] = s[j], s[i]
-	s[i].place, s[j].place = i, j
+	s[i].place, s[j].place = s[j].place, s[i].place
 }
 
 func (h *sleepers[V]) up(i int) {

@@ -1,0 +1,6 @@
+package lanes
+
+// cell is what a tenant has in one partition.
+type cell[V any] struct {
+	tally
+}
