@@ -16,6 +16,7 @@ type Line struct {
 
 	requests  atomic.Int64
 	cut       atomic.Int32
+	spared    atomic.Int64 // how many pass before the cut
 	mu        sync.Mutex
 	closed    bool
 	conns     []net.Conn
@@ -62,10 +63,16 @@ func NewLine(t *testing.T, address string) *Line {
 }
 
 // CutNextRequest cuts the next connection that sends something, which does not arrive.
-func (l *Line) CutNextRequest() { l.cut.Store(cutRequest) }
+func (l *Line) CutNextRequest() { l.CutRequest(0) }
 
 // CutNextReply cuts the next connection that is sent something, which does not arrive.
-func (l *Line) CutNextReply() { l.cut.Store(cutReply) }
+func (l *Line) CutNextReply() { l.CutReply(0) }
+
+// CutRequest is CutNextRequest after so many that arrive.
+func (l *Line) CutRequest(after int64) { l.spared.Store(after); l.cut.Store(cutRequest) }
+
+// CutReply is CutNextReply after so many that arrive.
+func (l *Line) CutReply(after int64) { l.spared.Store(after); l.cut.Store(cutReply) }
 
 // Requests returns how many times clients sent something.
 func (l *Line) Requests() int64 { return l.requests.Load() }
@@ -85,7 +92,7 @@ func (l *Line) join(client, server net.Conn) {
 			buffer := make([]byte, 64<<10)
 			for {
 				n, err := from.Read(buffer)
-				if err != nil || l.cut.CompareAndSwap(cut, 0) {
+				if err != nil || l.cut.Load() == cut && l.spared.Add(-1) < 0 && l.cut.CompareAndSwap(cut, 0) {
 					return
 				}
 				passed()

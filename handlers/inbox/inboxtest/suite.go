@@ -17,6 +17,7 @@ import (
 type Member[Tx any] interface {
 	inbox.BatchInbox[Tx]
 	inbox.Ledger
+	inbox.Parker
 }
 
 // Retention is what every member of a suite is made with.
@@ -44,6 +45,8 @@ type Database[Tx any] struct {
 	Rows func(t *testing.T, event uuid.UUID) []int
 	// Park sets the number of parked events of every key row.
 	Park func(t *testing.T, parked int)
+	// Letters returns what is parked: PostgresLetters or SQLiteLetters.
+	Letters func(t *testing.T) []ParkedKey
 	// Forget deletes all inbox rows, as retention would, and makes the key rows
 	// older by twice the retention.
 	Forget func(t *testing.T)
@@ -53,6 +56,8 @@ type Database[Tx any] struct {
 	Races int
 	// Invalid is an aggregate ID that the database refuses; empty: it takes all.
 	Invalid string
+	// Age makes what is parked older.
+	Age func(t *testing.T, by time.Duration)
 	// OneWriter: keys wait for each other, as in SQLite.
 	OneWriter bool
 }
@@ -83,6 +88,23 @@ func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
 		{"a member waits for the key", testWaiting[Tx]},
 		{"a commit in doubt", testCommitInDoubt[Tx]},
 		{"the ledger", testLedger[Tx]},
+		{"I6 parking keeps the order of a key", testPark[Tx]},
+		{"I7 what is parked is whole", testParkedRecord[Tx]},
+		{"I6 parking what another member applied", testParkRace[Tx]},
+		{"I6 parked events without a key", testParkedKeyless[Tx]},
+		{"I7 parked messages that cannot be decoded", testUndecodable[Tx]},
+		{"I6 parked keys of any length", testLongParkedKeys[Tx]},
+		{"I6 dead letters are separate per group, handler and epoch", testIndependentLetters[Tx]},
+		{"I6 parked events are retried in order", testRetry[Tx]},
+		{"I6 a late event is retried", testRetryLate[Tx]},
+		{"I4 parked keys past retention", testParkedOffset[Tx]},
+		{"I6 a retry that fails", testFailedRetry[Tx]},
+		{"I6 a due key goes on by itself", testDueBehind[Tx]},
+		{"I4 a parked event that was applied elsewhere", testLetterAppliedElsewhere[Tx]},
+		{"I4 the ledger's retries", testLedgerRetry[Tx]},
+		{"I4 I6 parking and retries in doubt", testParkingInDoubt[Tx]},
+		{"I6 bounds", testBounds[Tx]},
+		{"I6 an old event fills the dead letters", testBoundOfAge[Tx]},
 		{"I3 I4 members race for every event", testRace[Tx]},
 		{"a batch's answers", testBatchAnswers[Tx]},
 		{"a batch is answered as its events one by one", testBatchLikeOneByOne[Tx]},
@@ -111,6 +133,13 @@ func admission(key string, sequence int64) inbox.Admission {
 		EventID: newID(),
 		Source:  "/orders", AggregateType: order, AggregateID: key, Sequence: sequence,
 	}
+}
+
+func parseID(t *testing.T, s string) uuid.UUID {
+	t.Helper()
+	id, err := uuid.Parse(s)
+	require.NoError(t, err)
+	return id
 }
 
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }

@@ -124,6 +124,13 @@ func TestPgxKeepsTheInboxesPromises(t *testing.T) {
 				exec(t, pool, `TRUNCATE tidings.inbox, tidings.inbox_other`)
 				exec(t, pool, `UPDATE tidings.key_row SET created_at = created_at - $1 * interval '2 seconds'`, inboxtest.Retention.Seconds())
 			},
+			Letters: func(t *testing.T) (keys []inboxtest.ParkedKey) {
+				withDB(t, pool, func(db *sql.DB) { keys = inboxtest.PostgresLetters(t, db) })
+				return keys
+			},
+			Age: func(t *testing.T, by time.Duration) {
+				exec(t, pool, `UPDATE tidings.parked_key SET head_at = head_at - $1 * interval '1 second'`, by.Seconds())
+			},
 			Invalid: "o\xff",
 			Retention: func(t *testing.T) time.Duration {
 				return time.Duration(column[int64](t, pool, `SELECT retention_ms FROM tidings.inbox_cover`)[0]) * time.Millisecond

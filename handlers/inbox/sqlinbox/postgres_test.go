@@ -78,6 +78,10 @@ func TestPostgresKeepsTheInboxesPromises(t *testing.T) {
 				exec(t, `DELETE FROM tidings.inbox_other`)
 				exec(t, `UPDATE tidings.key_row SET created_at = created_at - $1 * interval '2 seconds'`, inboxtest.Retention.Seconds())
 			},
+			Letters: func(t *testing.T) []inboxtest.ParkedKey { return inboxtest.PostgresLetters(t, db) },
+			Age: func(t *testing.T, by time.Duration) {
+				exec(t, `UPDATE tidings.parked_key SET head_at = head_at - $1 * interval '1 second'`, by.Seconds())
+			},
 			Invalid: "o\x00",
 			Retention: func(t *testing.T) time.Duration {
 				return time.Duration(column[int64](t, db, `SELECT retention_ms FROM tidings.inbox_cover`)[0]) * time.Millisecond

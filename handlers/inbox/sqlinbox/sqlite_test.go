@@ -94,6 +94,10 @@ func sqliteDatabase(t *testing.T, options string, races int) inboxtest.Database[
 			exec(t, `DELETE FROM tidings_inbox`)
 			exec(t, `UPDATE tidings_key_row SET created_at = created_at - ?`, 2*inboxtest.Retention.Milliseconds())
 		},
+		Letters: func(t *testing.T) []inboxtest.ParkedKey { return inboxtest.SQLiteLetters(t, db) },
+		Age: func(t *testing.T, by time.Duration) {
+			exec(t, `UPDATE tidings_parked_key SET head_at = head_at - ?`, by.Milliseconds())
+		},
 		Retention: func(t *testing.T) time.Duration {
 			return time.Duration(column[int64](t, db, `SELECT retention_ms FROM tidings_inbox_cover`)[0]) * time.Millisecond
 		},
