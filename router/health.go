@@ -71,12 +71,15 @@ func (r *Router) Warnings(ctx context.Context) []string {
 	type kind struct{ topic, handler, reason string }
 	counts := map[kind]int{}
 	for _, h := range r.Held() {
-		counts[kind{h.Topic, h.Handler, h.Reason}]++
+		if h.Reason != causeFull.String() { // those have a warning of their own
+			counts[kind{h.Topic, h.Handler, h.Reason}]++
+		}
 	}
 	warnings := make([]string, 0, len(counts))
 	for k, n := range counts {
 		warnings = append(warnings, fmt.Sprintf("%d held in topic %q for handler %q: %s", n, k.topic, k.handler, k.reason))
 	}
+	warnings = append(warnings, r.fullWarnings()...)
 	warnings = append(warnings, r.subscribersWarn(ctx)...)
 	r.mu.Lock()
 	boxes := r.letters

@@ -139,6 +139,25 @@ func (h *heldEvents) clear() {
 	}
 }
 
+// fullWarnings says whose dead letters are full.
+func (r *Router) fullWarnings() []string {
+	if r.phase.Load() < phaseRunning { // its handlers are being bound
+		return nil
+	}
+	r.held.mu.Lock()
+	defer r.held.mu.Unlock()
+	var list []string
+	for _, s := range r.subs {
+		for _, h := range s.bound {
+			if f := h.met.full; f.events > 0 {
+				list = append(list, fmt.Sprintf("dead letters of handler %q are full since %s: %d events wait in their lanes; retry or discard parked events (tidings dlq list), or raise its Settings.Bounds",
+					h.name, f.since.UTC().Format(time.RFC3339), f.events))
+			}
+		}
+	}
+	return list
+}
+
 // Held lists the events that this process holds, in no order.
 func (r *Router) Held() []Held {
 	r.held.mu.Lock()
