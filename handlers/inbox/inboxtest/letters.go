@@ -73,6 +73,12 @@ const (
 	sqliteRows = `SELECT coalesce(sum(parked), 0) FROM tidings_key_row`
 )
 
+// What Database.Head asks, of a key.
+const (
+	PostgresHead = `SELECT d.id, d.event_id FROM tidings.parked_key p JOIN tidings.dead_letter d ON d.id = p.head WHERE p.key = $1`
+	SQLiteHead   = `SELECT d.id, d.event_id FROM tidings_parked_key p JOIN tidings_dead_letter d ON d.id = p.head WHERE p.key = ?`
+)
+
 // PostgresLetters returns what is parked, and demands that keys, letters and key
 // rows agree.
 func PostgresLetters(t *testing.T, db *sql.DB) []ParkedKey {

@@ -47,6 +47,10 @@ type Database[Tx any] struct {
 	Park func(t *testing.T, parked int)
 	// Letters returns what is parked: PostgresLetters or SQLiteLetters.
 	Letters func(t *testing.T) []ParkedKey
+	// Head returns the first parked event of a key; 0: none.
+	Head func(ctx context.Context, key string) (letter int64, event uuid.UUID, err error)
+	// Schedules is how many random ones there are.
+	Schedules int
 	// Forget deletes all inbox rows, as retention would, and makes the key rows
 	// older by twice the retention.
 	Forget func(t *testing.T)
@@ -105,6 +109,7 @@ func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
 		{"I4 I6 parking and retries in doubt", testParkingInDoubt[Tx]},
 		{"I6 bounds", testBounds[Tx]},
 		{"I6 an old event fills the dead letters", testBoundOfAge[Tx]},
+		{"I3 I4 I6 random schedules of parking and retries", testSchedules[Tx]},
 		{"I3 I4 members race for every event", testRace[Tx]},
 		{"a batch's answers", testBatchAnswers[Tx]},
 		{"a batch is answered as its events one by one", testBatchLikeOneByOne[Tx]},

@@ -3,6 +3,7 @@ package pgxinbox_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"net/url"
 	"testing"
 	"time"
@@ -128,6 +129,14 @@ func TestPgxKeepsTheInboxesPromises(t *testing.T) {
 				withDB(t, pool, func(db *sql.DB) { keys = inboxtest.PostgresLetters(t, db) })
 				return keys
 			},
+			Head: func(ctx context.Context, key string) (id int64, event uuid.UUID, err error) {
+				err = pool.QueryRow(ctx, inboxtest.PostgresHead, []byte(key)).Scan(&id, &event)
+				if errors.Is(err, pgx.ErrNoRows) {
+					err = nil
+				}
+				return id, event, err
+			},
+			Schedules: races,
 			Age: func(t *testing.T, by time.Duration) {
 				exec(t, pool, `UPDATE tidings.parked_key SET head_at = head_at - $1 * interval '1 second'`, by.Seconds())
 			},

@@ -3,6 +3,7 @@ package sqlinbox_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -95,6 +96,10 @@ func sqliteDatabase(t *testing.T, options string, races int) inboxtest.Database[
 			exec(t, `UPDATE tidings_key_row SET created_at = created_at - ?`, 2*inboxtest.Retention.Milliseconds())
 		},
 		Letters: func(t *testing.T) []inboxtest.ParkedKey { return inboxtest.SQLiteLetters(t, db) },
+		Head: func(ctx context.Context, key string) (int64, uuid.UUID, error) {
+			return head(db.QueryRowContext(ctx, inboxtest.SQLiteHead, []byte(key)))
+		},
+		Schedules: max(races/10, 20),
 		Age: func(t *testing.T, by time.Duration) {
 			exec(t, `UPDATE tidings_parked_key SET head_at = head_at - ?`, by.Milliseconds())
 		},
@@ -104,6 +109,13 @@ func sqliteDatabase(t *testing.T, options string, races int) inboxtest.Database[
 		Races:     races,
 		OneWriter: true,
 	}
+}
+
+func head(row *sql.Row) (id int64, event uuid.UUID, err error) {
+	if err = row.Scan(&id, &event); errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return id, event, err
 }
 
 func column[T any](t *testing.T, db *sql.DB, query string, args ...any) (values []T) {
