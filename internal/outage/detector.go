@@ -2,6 +2,7 @@ package outage
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -246,10 +247,8 @@ func (d *Detector) broken(now time.Time) bool {
 }
 
 func addKey(keys *[latest]uint64, n int, key uint64) int {
-	for _, k := range keys[:n] {
-		if k == key {
-			return n
-		}
+	if slices.Contains(keys[:n], key) {
+		return n
 	}
 	keys[n] = key
 	return n + 1

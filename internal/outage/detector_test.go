@@ -62,7 +62,7 @@ func TestWhatIsNoOutage(t *testing.T) {
 			return false
 		},
 		"a fifth of the keys, tried five times each": func(d *outage.Detector) bool {
-			r := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // a schedule
+			r := rand.New(rand.NewPCG(1, 1))
 			for range 10_000 {
 				key := r.Uint64N(1000)
 				result := outage.Success
