@@ -77,6 +77,17 @@ var rules = []struct {
 		why:      "the router takes any watermill subscriber",
 	},
 	{
+		packages: []string{"deadletter"},
+		except:   []string{"deadletter/kafkastore"},
+		never:    append([]string{"publisher", "subscriber", "router", "dispatch"}, clients...),
+		why:      "dead letters are beside the inbox; only their Kafka store speaks to Kafka",
+	},
+	{
+		packages: []string{"deadletter/kafkastore"},
+		never:    []string{"publisher", "subscriber", "router", "handlers/inbox/pgxinbox", "handlers/inbox/sqlinbox", "deadletter/sqlstore", "github.com/segmentio/kafka-go"},
+		why:      "it is for groups without a database, and does not know who delivers",
+	},
+	{
 		packages: []string{"dispatch"},
 		never:    append([]string{"publisher", "subscriber", "router"}, clients...),
 		why:      "the dispatcher's sinks are handed to it",

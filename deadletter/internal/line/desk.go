@@ -9,14 +9,14 @@ import (
 
 // Note is one record of the log of notes. One field is set.
 type Note struct {
-	Ask     *Ask                `json:"ask,omitempty"`
-	Select  *Select             `json:"select,omitempty"`
-	Claim   *Claim              `json:"claim,omitempty"`
-	Renew   *Claim              `json:"renew,omitempty"`
-	Release *Release            `json:"release,omitempty"`
-	Settle  *Settle             `json:"settle,omitempty"`
-	Permit  int64               `json:"permit,omitempty"` // the request
-	Audit   *deadletter.Entry   `json:"audit,omitempty"`
+	Ask     *Ask              `json:"ask,omitempty"`
+	Select  *Select           `json:"select,omitempty"`
+	Claim   *Claim            `json:"claim,omitempty"`
+	Renew   *Claim            `json:"renew,omitempty"`
+	Release *Release          `json:"release,omitempty"`
+	Settle  *Settle           `json:"settle,omitempty"`
+	Permit  int64             `json:"permit,omitempty"` // the request
+	Audit   *deadletter.Entry `json:"audit,omitempty"`
 }
 
 // Ask records a request, a retry with the keys that it consists of.

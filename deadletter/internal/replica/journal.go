@@ -40,11 +40,11 @@ type State struct {
 // NewState returns that of empty logs.
 func NewState() *State { return &State{lines: line.NewLines(), desk: line.NewDesk()} }
 
-// Reset makes it that of empty logs again, to read them anew.
-func (s *State) Reset() {
+// Replace makes it what o is, which nobody uses any more.
+func (s *State) Replace(o *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lines, s.desk = line.NewLines(), line.NewDesk()
+	s.lines, s.desk = o.lines, o.desk
 }
 
 // Put applies a record of the log of letters. In the order of the log.

@@ -231,7 +231,9 @@ func settled(w *line.Work, lines *line.Lines, desk *line.Desk) []line.Note {
 // Permit implements deadletter.Worker.
 func (s *Store) Permit(ctx context.Context, request int64) (time.Duration, error) {
 	q, ok := deadletter.Request{}, false
-	s.state.look(func(_ *line.Lines, desk *line.Desk) { q, ok = desk.Request(request) })
+	if err := s.read(ctx, func(_ *line.Lines, desk *line.Desk) { q, ok = desk.Request(request) }); err != nil {
+		return 0, err
+	}
 	if !ok || q.State != deadletter.Open {
 		return 0, fmt.Errorf("open %w", noRequest(request))
 	}
