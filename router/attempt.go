@@ -23,6 +23,7 @@ type attempt struct {
 	number  int
 	last    error              // what the one before ended with
 	letter  *deadletter.Letter // nil: a message
+	batch   int                // events that are tried together; message is the first
 	started time.Time
 	begun   atomic.Int64 // when the function began, after started; 0: not yet
 
@@ -64,6 +65,9 @@ func Logger(ctx context.Context) *slog.Logger {
 }
 
 func (a *attempt) attrs() []any {
+	if a.batch > 0 {
+		return a.batchAttrs()
+	}
 	attrs := placeAttrs(a.message.place)
 	if !a.message.event.IsZero() {
 		attrs = append(attrs, eventAttrs(a.message.event)...)
@@ -103,6 +107,34 @@ func (a *attempt) run(payload any) (answer inbox.Answer, canceled bool, err erro
 	answer, err = a.handler.Handle(a, a.call(payload))
 	runtime.KeepAlive(a) // stackOf finds this goroutine by it
 	return answer, false, err
+}
+
+// runBatch calls the handler with many events; otherwise it is as run.
+func (a *attempt) runBatch(h handlers.BatchBound, calls []handlers.Call) (answers []inbox.Answer, canceled bool, err error) {
+	calls[0].Begun = a
+	a.begin()
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		canceled = a.end()
+		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
+	}()
+	answers, err = h.HandleBatch(a, calls)
+	runtime.KeepAlive(a) // stackOf finds this goroutine by it
+	if err == nil && len(answers) != len(calls) {
+		err = errNoAnswer
+	}
+	return answers, false, err
+}
+
+// batchAttrs says where a batch begins.
+func (a *attempt) batchAttrs() []any {
+	p := a.message.place
+	return []any{
+		slog.String("topic", p.Topic), slog.Int("partition", int(p.Partition)), slog.Int64("offset", p.Offset),
+		slog.String("handler", a.handler.name), slog.Int("events", a.batch),
+	}
 }
 
 // again returns an attempt for what follows this one: its context has ended.

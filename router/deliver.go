@@ -56,6 +56,9 @@ func (s *subscription) handle(msg *message.Message) error {
 // follow it by its feed.
 func (s *subscription) handleLane(msg *message.Message, d *delivery.Delivery) error {
 	ctx := msg.Context()
+	if feed, ok := d.Feed.(delivery.Gatherer); ok && s.batch != nil {
+		return s.handleBatch(ctx, d, feed)
+	}
 	for s.deliverLane(ctx, d) {
 		if d.Feed == nil || s.router.killed.Load() {
 			return nil
@@ -71,14 +74,7 @@ func (s *subscription) handleLane(msg *message.Message, d *delivery.Delivery) er
 
 // deliverLane is one attempt at d. It reports whether the message is finished.
 func (s *subscription) deliverLane(ctx context.Context, d *delivery.Delivery) bool {
-	m := delivered{
-		sub:    s,
-		ctx:    ctx,
-		record: d.Record,
-		time:   d.Time,
-		place:  inbox.Place{Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Key: d.Record.Key},
-	}
-	m.progress, _ = d.State.(*progress)
+	m := s.delivered(ctx, d)
 	if m.deliver() { //nolint:contextcheck // m carries ctx
 		d.State = nil
 		return true
@@ -88,6 +84,19 @@ func (s *subscription) deliverLane(ctx context.Context, d *delivery.Delivery) bo
 		d.RetryIn = max(time.Until(m.progress.due()), leastDelay)
 	}
 	return false
+}
+
+// delivered is the attempt at d.
+func (s *subscription) delivered(ctx context.Context, d *delivery.Delivery) delivered {
+	m := delivered{
+		sub:    s,
+		ctx:    ctx,
+		record: d.Record,
+		time:   d.Time,
+		place:  inbox.Place{Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Key: d.Record.Key},
+	}
+	m.progress, _ = d.State.(*progress)
+	return m
 }
 
 // deliver runs every handler that has not finished and whose time has come. It

@@ -41,6 +41,8 @@ type metrics struct {
 	attempts    *prometheus.HistogramVec
 	full        *prometheus.GaugeVec
 	near        *prometheus.CounterVec
+	batches     *prometheus.HistogramVec
+	splits      *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
@@ -96,13 +98,22 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		Name: "tidings_router_deadline_near_total",
 		Help: "Events not handled yet when nine tenths of the time until the handler's deadline for them had passed.",
 	}, []string{labelTopic, labelHandler})
+	m.batches = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "tidings_router_batch_events",
+		Help:    "Events of each batch that was applied in one transaction, of more than one.",
+		Buckets: []float64{2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000},
+	}, []string{labelHandler})
+	m.splits = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tidings_router_batch_splits_total",
+		Help: "Batches that failed and were split to find the event that makes them fail.",
+	}, []string{labelHandler})
 	if reg == nil {
 		return m, nil
 	}
 	return m, errors.Join(
 		register(reg, &m.events), register(reg, &m.handle), register(reg, &m.age), register(reg, &m.retries),
 		register(reg, &m.held), register(reg, &m.inFlight), register(reg, &m.unknown), register(reg, &m.undecodable),
-		register(reg, &m.attempts), register(reg, &m.full), register(reg, &m.near),
+		register(reg, &m.attempts), register(reg, &m.full), register(reg, &m.near), register(reg, &m.batches), register(reg, &m.splits),
 	)
 }
 

@@ -79,6 +79,9 @@ func (r *Router) Subscribe(s Subscription) error {
 			return fmt.Errorf("router: topic %q is subscribed twice in group %q: list all its handlers in one Subscription, so that a message is finished when all of them are", s.Topic, r.cfg.Group)
 		}
 	}
+	if err := r.alone(s); err != nil {
+		return err
+	}
 	if err := r.claim(s.Topic, s.Handlers); err != nil {
 		return err
 	}

@@ -65,6 +65,7 @@ type subscription struct {
 
 	messages <-chan *message.Message // set by open
 	handler  *message.Handler        // watermill's
+	batch    *batching               // nil: one event at a time
 
 	inFlight    prometheus.Gauge
 	skipped     prometheus.Counter
@@ -118,6 +119,7 @@ func (s *subscription) bind(ctx context.Context) error {
 		}
 		_, bh.parks = b.Inbox().(inbox.Parker)
 		s.bound = append(s.bound, bh)
+		s.bindBatch(bh)
 		rt := s.routes[b.Type()]
 		if rt == nil {
 			rt = &route{}
@@ -134,6 +136,9 @@ func (s *subscription) open(ctx context.Context) error {
 	ctx = delivery.WithoutMetadata(ctx)
 	if delivery.Feeds(s.Subscriber) {
 		ctx = delivery.WithFeed(ctx)
+		if s.batch != nil {
+			ctx = delivery.WithBatches(ctx)
+		}
 	}
 	messages, err := s.Subscriber.Subscribe(ctx, s.topic)
 	if err != nil {
