@@ -57,18 +57,21 @@ type Key struct {
 	Member  string
 }
 
+// MaxPage is the most that one call of a Store lists; limits are from 1 to it.
+const MaxPage = 10_000
+
 // Filter selects parked keys; the zero value selects all. Fields are joined by
-// "and", values of a field by "or".
+// "and", values of a field by "or". The fields' names in JSON are stable.
 type Filter struct {
-	Group    string
-	Handlers []string
-	Topics   []string
-	Keys     [][]byte
-	Types    []string      // of the head
-	Causes   []inbox.Cause // of the head
-	IDs      []int64       // of keys
-	From     time.Time     // head parked at or after
-	Until    time.Time     // head parked before
+	Group    string        `json:"group,omitempty"`
+	Handlers []string      `json:"handlers,omitempty"`
+	Topics   []string      `json:"topics,omitempty"`
+	Keys     [][]byte      `json:"keys,omitempty"`   // raw; an empty one: events without a key
+	Types    []string      `json:"types,omitempty"`  // of the head; an empty one: undecodable
+	Causes   []inbox.Cause `json:"causes,omitempty"` // of the head
+	IDs      []int64       `json:"ids,omitempty"`    // of keys
+	From     time.Time     `json:"from,omitzero"`    // head parked at or after
+	Until    time.Time     `json:"until,omitzero"`   // head parked before
 }
 
 // By is what Count groups parked keys by.
@@ -85,6 +88,8 @@ const (
 
 // Count is a group of parked keys.
 type Count struct {
+	// Group has the value of each grouping asked for. By key, it is the raw key,
+	// or empty for all events without one.
 	Group  map[By]string
 	Keys   int64
 	Events int64

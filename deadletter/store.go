@@ -24,11 +24,14 @@ type Store interface {
 	// ID is the inbox's: handlers of one database share a store.
 	ID() string
 
-	// Keys lists parked keys by ID, those above after, limit at most.
+	// Keys lists parked keys by ID, those above after, limit at most (1 to
+	// MaxPage, as all limits).
 	Keys(ctx context.Context, f Filter, after int64, limit int) ([]Key, error)
-	// Count groups parked keys; without By it sums them up in one Count.
+	// Count groups parked keys, the largest group first; without By it sums them
+	// up in one Count.
 	Count(ctx context.Context, f Filter, by ...By) ([]Count, error)
-	// Letters lists the parked events of a key in order, those above after.
+	// Letters lists the parked events of a key in order, those above after. It
+	// wraps ErrNotFound when the key is not parked.
 	Letters(ctx context.Context, key int64, after int64, limit int) ([]Letter, error)
 	// Letter returns one. It wraps ErrNotFound.
 	Letter(ctx context.Context, id int64) (Letter, error)
@@ -38,18 +41,23 @@ type Store interface {
 	// Discard removes a letter and writes its inbox row, so that the event is
 	// known as settled. Act needs a reason.
 	Discard(ctx context.Context, id int64, act Act) error
-	// Edit replaces the value (and headers, if any are given) that the next
-	// retry sees; the first original is kept. What identifies the event cannot
+	// Edit replaces the value that the next retry sees; the first original is
+	// kept. What identifies the event (ID, key, sequence, all headers) cannot
 	// change. Members call it for requests, after they have checked that the
-	// new one decodes.
+	// new one decodes. It wraps ErrBusy while a member retries the key.
 	Edit(ctx context.Context, id int64, to Edited, act Act) error
 	// Reassign hands the parked keys of a handler to another one of the group,
 	// whose own parked events of a key stay before them. It returns how many
-	// letters it moved; ErrBusy when one of them is being retried.
+	// letters it moved; ErrBusy when one of them is being retried. Many keys are
+	// moved in several transactions; after an error it may be called again. Events
+	// that the other one has parked itself are not moved but dropped. It wraps
+	// ErrNotFound for a handler that the store has never seen.
 	Reassign(ctx context.Context, from, to inbox.Handler, act Act) (int64, error)
 	// Import parks letters that another store exported, in the order given, each
 	// behind what its key has. Letters that are there already, or were applied,
-	// are left out. It returns how many were added.
+	// are left out. It returns how many were added, also with an error: letters of
+	// one key in a row are one transaction, and those before it stay. It wraps
+	// ErrNotFound for a handler that the store has never seen.
 	Import(ctx context.Context, letters []Letter, act Act) (int64, error)
 
 	// Audit lists what was done, newest first, before the given ID (0: from the
@@ -61,6 +69,7 @@ type Store interface {
 	// open request: those are left out and counted in Busy. When all of them are,
 	// the error wraps ErrBusy and names the other request; when none matches, it
 	// wraps ErrNotFound. Only keys of a handler's newest epoch are selected.
+	// A request to edit wraps ErrNotFound when the letter is not there.
 	Ask(ctx context.Context, r Request, act Act) (Request, error)
 	// Request returns one. It wraps ErrNotFound.
 	Request(ctx context.Context, id int64) (Request, error)

@@ -1,0 +1,2 @@
+-- The groups that handlers ever were of.
+SELECT DISTINCT grp FROM tidings.handler ORDER BY grp
