@@ -16,6 +16,7 @@ type Plain[T any] struct {
 	fn       func(ctx context.Context, e event.Of[T]) error
 	box      inbox.Ledger
 	remember bool
+	parks    bool
 	settings Settings
 }
 
@@ -40,6 +41,25 @@ func (h Plain[T]) Remember(box inbox.Ledger) Plain[T] {
 	return h
 }
 
+// Parking is a place for dead letters that is no inbox: see package kafkastore.
+type Parking interface {
+	inbox.Ledger
+	inbox.Parker
+}
+
+// ParkIn returns the handler with a place to park events that it cannot apply,
+// and what follows them under their keys, for groups without a database. What
+// Remember promises beyond that, it does not: nothing is known of applied
+// events. A handler with Remember parks beside its inbox and needs no ParkIn.
+func (h Plain[T]) ParkIn(place Parking) Plain[T] {
+	if h.remember {
+		h.parks = true
+		return h
+	}
+	h.box, h.parks = place, true
+	return h
+}
+
 // Name returns the handler's name.
 func (h Plain[T]) Name() string { return h.name }
 
@@ -50,7 +70,12 @@ func (h Plain[T]) Bind(ctx context.Context, b Binding) (Bound, error) {
 		return nil, err
 	}
 	bound := &boundPlain[T]{bound: base, fn: h.fn}
-	if !h.remember {
+	switch {
+	case h.remember && h.parks:
+		return nil, fmt.Errorf("bind handler %q: it has both Remember and ParkIn; leave ParkIn out: it parks beside its inbox", h.name)
+	case h.parks && isNil(h.box):
+		return nil, fmt.Errorf("bind handler %q: ParkIn got no place; make one with kafkastore.New", h.name)
+	case !h.remember && !h.parks:
 		return bound, nil
 	}
 	if isNil(h.box) {
