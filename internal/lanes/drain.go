@@ -131,7 +131,7 @@ func (p *Partition[V]) abandon(offset int64) {
 
 // trim drops what waits above the limit and counts what is left below it.
 func (p *Partition[V]) trim() {
-	p.ready.keep(p.limit)
+	p.keep(p.limit)
 	p.left = 0
 	for _, it := range p.log[p.head:] {
 		switch {
@@ -172,6 +172,9 @@ func (p *Partition[V]) close() {
 	close(p.gone)
 	s := p.set
 	s.counted -= p.counted
+	for _, c := range p.cells {
+		p.forget(c)
+	}
 	s.bytes -= p.bytes
 	if p.paused {
 		p.paused = false

@@ -14,7 +14,7 @@ import (
 
 type modelMessage struct {
 	offset                     int64
-	key                        string
+	key, tenant                string
 	finished, running, skipped bool
 	started                    bool // a handler had it, at any attempt
 	handed                     bool // it has it now
@@ -53,7 +53,11 @@ const modelPlace = 7
 
 func newModel(t testing.TB, random func(int) int) *model {
 	m := &model{t: t, random: random, batch: 6}
-	m.s = New(Config[*modelMessage]{Limits: modelLimits, Offers: true, Place: modelPlace})
+	config := Config[*modelMessage]{Limits: modelLimits, Offers: true, Place: modelPlace}
+	if random(2) == 0 {
+		config.Fair = &Fairness{Weights: map[string]int{"x": 3}}
+	}
+	m.s = New(config)
 	m.s.started = modelLimits.Running // the model is all the workers there are
 	return m
 }
@@ -166,14 +170,20 @@ func (m *model) add() {
 			if m.random(3) > 0 {
 				e.Room = room
 			}
-			e.Value = &modelMessage{offset: offset, key: string(e.Key), size: int64(e.Size), room: e.Room}
-			lane := 0
+			if m.s.fair != nil {
+				e.Tenant = []string{"x", "y", "z", ""}[m.random(4)]
+			}
+			e.Value = &modelMessage{offset: offset, key: string(e.Key), tenant: e.Tenant, size: int64(e.Size), room: e.Room}
+			lane, tenant := 0, 0
 			for _, v := range mp.log {
 				if v.key != "" && v.key == e.Value.key && v.counted && !v.finished {
 					lane++
 				}
+				if m.s.fair != nil && v.tenant == e.Tenant && v.counted && !v.finished {
+					tenant++
+				}
 			}
-			e.Value.counted = lane < modelLimits.laneShare()
+			e.Value.counted = lane < modelLimits.laneShare() && tenant < modelLimits.tenantShare()
 			mp.log = append(mp.log, e.Value)
 		}
 		entries = append(entries, e)
@@ -251,9 +261,12 @@ func (m *model) follow() {
 	defer m.s.mu.Unlock()
 	waited := false
 	for _, mp := range m.parts {
-		if mp.p != it.partition && mp.p.ready.first != nil && mp.p.running < modelLimits.PartitionRunning && m.s.pick() == nil {
+		if mp.p != it.partition && mp.p.hasReady() && mp.p.running < modelLimits.PartitionRunning && m.s.pick() == nil {
 			waited = waited || mp.p.phase == open || mp.p.phase == draining
 		}
+	}
+	if m.s.fair != nil { // turns are the tenants'
+		waited = m.s.pickOf(modelLimits.Running-m.s.running+1) != it.partition
 	}
 	phase := it.partition.phase
 	next := m.s.follow(it)
@@ -284,7 +297,7 @@ func (m *model) idle() {
 		return
 	}
 	for _, mp := range m.parts {
-		if mp.p.phase == open && mp.p.ready.first != nil && mp.p.running < m.s.reserve {
+		if mp.p.phase == open && mp.p.hasReady() && mp.p.running < m.s.reserve {
 			m.failf("partition %d has a ready message and only %d of its %d slots", mp.p.id, mp.p.running, m.s.reserve)
 		}
 	}
@@ -392,6 +405,7 @@ func (m *model) afterDrain(mp *modelPartition, clean bool) {
 func (m *model) check() {
 	m.s.mu.Lock()
 	defer m.s.mu.Unlock()
+	m.checkTenants()
 	counted, running, asleep, reserved := 0, 0, 0, 0
 	var bytes int64
 	for _, mp := range m.parts {
@@ -460,6 +474,55 @@ func (m *model) check() {
 	}
 }
 
+// checkTenants counts anew what each has: no more slots than it may, and nobody
+// is remembered who has nothing.
+func (m *model) checkTenants() {
+	f := m.s.fair
+	if f == nil {
+		return
+	}
+	slots := map[string]int{}
+	for _, it := range m.out {
+		slots[it.cell.tenant.name]++
+	}
+	for _, g := range m.groups {
+		slots[g.leader.cell.tenant.name]++
+	}
+	unfinished := map[string]bool{}
+	for _, mp := range m.parts {
+		for _, v := range mp.log {
+			if !v.finished {
+				unfinished[v.tenant] = true
+			}
+		}
+		for name, c := range mp.p.cells {
+			if c.unfinished == 0 || c.tenant != f.tenants[name] {
+				m.failf("partition %d remembers tenant %q, who has nothing", mp.p.id, name)
+			}
+			if mp.p.phase == open && c.ready.first != nil && c.standing == idle {
+				m.failf("tenant %q has a message ready in partition %d and no turn", name, mp.p.id)
+			}
+		}
+	}
+	for name, t := range f.tenants {
+		if t.running != slots[name] {
+			m.failf("tenant %q counts %d slots, has %d", name, t.running, slots[name])
+		}
+		if slots[name] == 0 && !unfinished[name] {
+			m.failf("tenant %q is remembered, who has nothing", name)
+		}
+		active := 0
+		for _, mp := range m.parts {
+			if c := mp.p.cells[name]; c != nil && c.ready.first != nil {
+				active++
+			}
+		}
+		if t.active != active {
+			m.failf("tenant %q counts %d partitions in which something is ready, has %d", name, t.active, active)
+		}
+	}
+}
+
 // finish lets everything end and checks that nothing is left over.
 func (m *model) finish() {
 	m.s.Resume()
@@ -487,6 +550,9 @@ func (m *model) finish() {
 		mp.p.Close()
 	}
 	m.s.Close()
+	if f := m.s.fair; f != nil && len(f.tenants) != 0 {
+		m.failf("tenants are remembered at the end: %v", f.tenants)
+	}
 	if len(m.s.sleepers) != 0 || m.s.counted != 0 || m.s.bytes != 0 || m.s.running != 0 {
 		m.failf("the set is not empty at the end")
 	}

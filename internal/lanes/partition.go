@@ -14,7 +14,10 @@ type Partition[V any] struct {
 	log   []*Item[V]          // by offset, from the oldest unfinished on
 	head  int                 // log[:head] is behind the watermark
 	lanes map[string]*Item[V] // the last message of each active key
-	ready queue[V]
+	ready queue[V]            // unless the Set is fair: then each tenant's are in its cell
+
+	cells    map[string]*cell[V]
+	cellHeap cells[V]
 
 	next      int64 // above every offset added
 	watermark int64 // everything below is finished; -1: nothing is
@@ -62,6 +65,7 @@ type Entry[V any] struct {
 	Key    []byte // copied; null or empty orders nothing
 	Size   int    // bytes that it holds in memory until it is finished
 	Room   *Room  // besides, shared with others; or nil
+	Tenant string // whose it is, if the Set is fair
 	Value  V
 	// Skip adds only the offset, as finished: a place of the log that holds no
 	// message, such as a transaction's marker.
@@ -123,7 +127,7 @@ func (p *Partition[V]) Add(entries ...Entry[V]) error {
 			p.skip(e.Offset)
 			continue
 		}
-		it := &Item[V]{Value: e.Value, partition: p, offset: e.Offset, size: int64(e.Size), room: e.Room}
+		it := &Item[V]{Value: e.Value, partition: p, offset: e.Offset, size: int64(e.Size), room: e.Room, cell: p.cellOf(e.Tenant)}
 		p.log = append(p.log, it)
 		p.hold(s.place)
 		if len(e.Key) == 0 {
@@ -170,7 +174,7 @@ func (p *Partition[V]) Watermark() (next int64, ok bool) {
 // enqueue makes it ready to run.
 func (p *Partition[V]) enqueue(it *Item[V]) {
 	it.state = ready
-	p.ready.push(it)
+	p.push(it)
 	p.queue()
 	if p.arrived != nil {
 		p.announce()
@@ -181,7 +185,7 @@ func (p *Partition[V]) enqueue(it *Item[V]) {
 // message now, at the end, or out of them.
 func (p *Partition[V]) queue() {
 	var want *ring[V]
-	if p.ready.first != nil && p.running < p.set.limits.PartitionRunning {
+	if p.running < p.set.limits.PartitionRunning && p.phase != closed && p.hasReady() {
 		switch p.phase {
 		case open:
 			want = &p.set.feeding

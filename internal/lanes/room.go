@@ -24,6 +24,9 @@ func (l Limits) tenantShare() int { return max(1, l.PartitionPending/2) }
 func (p *Partition[V]) charge(it *Item[V]) {
 	s := p.set
 	p.pending++
+	if it.cell != nil {
+		it.cell.unfinished++
+	}
 	lane, tenant := it.lane, it.tenant()
 	if (lane == nil || lane.counted < s.laneShare) && (tenant == nil || tenant.counted < s.tenantShare) {
 		p.count(it, 1)
@@ -43,6 +46,11 @@ func (p *Partition[V]) discharge(it *Item[V]) {
 	p.pending--
 	if it.counted {
 		p.count(it, -1)
+	}
+	if c := it.cell; c != nil {
+		if c.unfinished--; c.unfinished == 0 {
+			p.forget(c)
+		}
 	}
 	bytes := it.size
 	if r := it.room; r != nil {

@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -38,13 +39,13 @@ func TestHotKeyDoesNotKeepOthersFromBeingRead(t *testing.T) {
 		limits := roomy
 		limits.PartitionPending, limits.RunAhead = 100, 5000
 		stuck := make(chan struct{})
-		others := 0
+		var others atomic.Int64
 		limits.PartitionRunning = 2
 		s := New(Config[string]{Limits: limits, Work: func(it *Item[string]) Outcome {
 			if it.Value == "hot" {
 				<-stuck
 			} else {
-				others++
+				others.Add(1)
 			}
 			return Finished()
 		}})
@@ -60,7 +61,7 @@ func TestHotKeyDoesNotKeepOthersFromBeingRead(t *testing.T) {
 			added++
 		}
 		require.Equal(t, 5000, added)
-		require.Equal(t, 500, others)
+		require.Equal(t, int64(500), others.Load())
 		close(stuck)
 		synctest.Wait()
 		require.Equal(t, Stats{Watermark: 5000, Next: 5000}, s.Stats()[0])

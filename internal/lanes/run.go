@@ -23,7 +23,7 @@ func (it *Item[V]) Gather(most int, bytes int64) []*Item[V] {
 		last = last.behind
 	}
 	g.run(last)
-	p.ready.pick(func(head *Item[V]) (take, more bool) {
+	p.pickReady(func(head *Item[V]) (take, more bool) {
 		if g.full(head) {
 			return false, false
 		}
@@ -105,7 +105,7 @@ func (s *Set[V]) Settle(its []*Item[V], outs []Outcome) {
 			continue
 		}
 		if it.slot != nil {
-			it.slot.item, it.slot.settled = nil, p
+			it.slot.item, it.slot.settled = nil, it
 			it.slot = nil
 		}
 		p.settle(it, outs[i])

@@ -114,7 +114,7 @@ func (m *model) settle() {
 	}
 	m.groups = slices.Delete(m.groups, i, i+1)
 	m.s.mu.Lock()
-	m.s.vacate(g.p)
+	m.s.vacate(g.leader)
 	m.s.mu.Unlock()
 }
 

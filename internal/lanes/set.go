@@ -36,7 +36,8 @@ type Set[V any] struct {
 	paused   int  // partitions that ask to be paused
 	strained bool // a partition may be paused for the totals' sake alone
 
-	draining ring[V] // partitions with a ready message and a slot of their own; these first
+	fair     *fair[V] // nil: all messages are one tenant's
+	draining ring[V]  // partitions with a ready message and a slot of their own; these first
 	feeding  ring[V]
 
 	sleepers sleepers[V]
@@ -68,6 +69,8 @@ type Config[V any] struct {
 	// Place is how many bytes the place of a message takes until the watermark
 	// has passed it, finished or not: counted besides Entry.Size.
 	Place int64
+	// Fair, when set, shares the slots among the tenants that entries name.
+	Fair *Fairness
 }
 
 // Outcome is what Work says of its attempt: Finished, RetryIn or Withdrawn.
@@ -109,6 +112,7 @@ func New[V any](config Config[V]) *Set[V] {
 		laneShare:   config.Limits.laneShare(),
 		tenantShare: config.Limits.tenantShare(),
 		place:       config.Place,
+		fair:        newFair[V](config.Fair, config.Limits),
 	}
 	s.wanted.L = &s.mu
 	return s
@@ -134,7 +138,7 @@ func (s *Set[V]) Close() {
 // Set.Settle empties it.
 type slot[V any] struct {
 	item    *Item[V]
-	settled *Partition[V] // whose slot it is when the item was settled before its work returned
+	settled *Item[V] // whose slot it is, when that was settled before its work returned
 }
 
 // run is one worker.
@@ -156,9 +160,9 @@ func (s *Set[V]) run() {
 func (s *Set[V]) turn(mine *slot[V], out Outcome) *Item[V] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := mine.settled; p != nil {
+	if it := mine.settled; it != nil {
 		mine.settled = nil
-		s.vacate(p)
+		s.vacate(it)
 	} else if mine.item != nil {
 		s.book(mine.item, out)
 	}
@@ -187,15 +191,16 @@ func (s *Set[V]) await() *Item[V] {
 }
 
 // vacate frees the slot of a worker whose message was settled before.
-func (s *Set[V]) vacate(p *Partition[V]) {
-	s.release(p)
+func (s *Set[V]) vacate(it *Item[V]) {
+	p := it.partition
+	s.release(it)
 	p.checkIdle()
 	s.review(p)
 }
 
 func (s *Set[V]) book(it *Item[V], out Outcome) {
 	p := it.partition
-	s.release(p)
+	s.release(it)
 	if p.phase == closed {
 		return
 	}
@@ -209,12 +214,18 @@ func (s *Set[V]) book(it *Item[V], out Outcome) {
 // its way before, for the slots in use stay the same.
 func (s *Set[V]) follow(it *Item[V]) *Item[V] {
 	p := it.partition
-	if s.halted || p.phase != open || p.ready.first == nil && it.behind == nil || s.waited(p) {
+	if s.halted || p.phase != open || !p.hasReady() && it.behind == nil || s.waited(p) {
 		return nil
 	}
 	it.started = true
+	if s.fair != nil {
+		s.fair.end(it)
+	}
 	p.finish(it)
-	next := p.ready.pop()
+	next := p.pop()
+	if s.fair != nil {
+		s.fair.begin(next)
+	}
 	next.state = running
 	next.attempt++
 	next.handed.Store(true)
@@ -229,6 +240,9 @@ func (s *Set[V]) follow(it *Item[V]) *Item[V] {
 
 // waited tells whether another partition than p has no slot to go on in.
 func (s *Set[V]) waited(p *Partition[V]) bool {
+	if s.fair != nil {
+		return s.pickOf(s.limits.Running-s.running+1) != p
+	}
 	if s.limits.Running-s.running > s.reserved {
 		return false
 	}
@@ -248,13 +262,18 @@ func (s *Set[V]) wake() {
 }
 
 // pick returns the partition whose turn it is, or nil when nothing may run.
-func (s *Set[V]) pick() *Partition[V] {
-	free := s.limits.Running - s.running
+func (s *Set[V]) pick() *Partition[V] { return s.pickOf(s.limits.Running - s.running) }
+
+// pickOf is pick with so many slots free.
+func (s *Set[V]) pickOf(free int) *Partition[V] {
 	if free <= 0 || s.halted {
 		return nil
 	}
 	if s.draining.first != nil {
 		return s.draining.first
+	}
+	if s.fair != nil {
+		return s.fairest(free <= s.reserved)
 	}
 	if free > s.reserved {
 		return s.feeding.first
@@ -269,7 +288,10 @@ func (s *Set[V]) pick() *Partition[V] {
 
 // take gives p's next message a slot.
 func (s *Set[V]) take(p *Partition[V]) *Item[V] {
-	it := p.ready.pop()
+	it := p.pop()
+	if s.fair != nil {
+		s.fair.begin(it)
+	}
 	if p.running < s.reserve {
 		s.reserved--
 	}
@@ -283,10 +305,14 @@ func (s *Set[V]) take(p *Partition[V]) *Item[V] {
 	return it
 }
 
-// release frees the slot of one of p's messages.
-func (s *Set[V]) release(p *Partition[V]) {
+// release frees the slot of it.
+func (s *Set[V]) release(it *Item[V]) {
+	p := it.partition
 	s.running--
 	p.running--
+	if s.fair != nil {
+		s.fair.end(it)
+	}
 	if p.phase == closed {
 		return
 	}
