@@ -4,15 +4,14 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"strings"
 
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/parking"
 )
 
 // The statements of a batch; each file says what its parameters are.
@@ -206,24 +205,23 @@ func (b *Batch) lock() []Statement {
 			Statement{Query: batchKeys, Args: []any{b.handler, topics, keys}, Count: -1},
 			Statement{Query: batchLock, Args: []any{b.handler, topics, keys}, Rows: b.scanKeys, Count: -1})
 	}
-	if hashes := b.hashes(); len(hashes) > 0 {
-		statements = append(statements, Statement{Query: batchLockEvents, Args: []any{lockClass, hashes}, Rows: drain, Count: -1})
+	if class, hashes := b.hashes(); len(hashes) > 0 {
+		statements = append(statements, Statement{Query: batchLockEvents, Args: []any{class, hashes}, Rows: drain, Count: -1})
 	}
 	return statements
 }
 
 // hashes are what LockEvent locks events without a key by.
-func (b *Batch) hashes() []int32 {
-	var hashes []int32
+func (b *Batch) hashes() (class int32, hashes []int32) {
 	for i := range b.events {
 		if e := &b.events[i]; e.key == nil {
-			h := fnv.New32a()
-			_, _ = h.Write(binary.BigEndian.AppendUint32(slices.Clone(e.EventID[:]), uint32(b.handler))) //nolint:gosec // only hashed
-			hashes = append(hashes, int32(h.Sum32()))                                                    //nolint:gosec // only hashed
+			var number int32
+			class, number = parking.EventLock(b.handler, e.EventID)
+			hashes = append(hashes, number)
 		}
 	}
 	slices.Sort(hashes)
-	return slices.Compact(hashes)
+	return class, slices.Compact(hashes)
 }
 
 func (b *Batch) columns() (topics []string, keys [][]byte) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/parking"
 )
 
 // lookEvery is how old a total may be.
@@ -88,7 +89,7 @@ func (s *Stores) Added(handler int32, a *inbox.Admission) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	one.total.Events++
-	one.total.Bytes += size(&a.Message.Record)
+	one.total.Bytes += parking.Size(a.Message.Record)
 }
 
 func over(a *inbox.Admission, t Total) error {

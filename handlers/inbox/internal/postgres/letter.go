@@ -3,16 +3,13 @@ package postgres
 import (
 	"context"
 	_ "embed"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/parking"
 )
 
 // The statements about parked events; each file says what it does.
@@ -44,7 +41,7 @@ type Letter struct {
 	Whole   []byte // the raw key
 	Record  event.KafkaRecord
 	Time    time.Time
-	Headers string // as JSON: see headers
+	Headers string // as JSON
 	Bytes   int64
 
 	Type, Source, AggregateType, AggregateID string
@@ -56,18 +53,16 @@ func NewLetter(a *inbox.Admission) (Letter, error) {
 	if a.Message == nil {
 		return Letter{}, NoMessage(a)
 	}
-	b, m := Bounded(a), a.Message
+	m := a.Message
 	l := Letter{
-		Key: b.Place.Key, Whole: a.Place.Key, Record: m.Record, Time: m.Time,
-		Bytes: size(&m.Record),
-		Type:  clean(a.Type), Source: clean(a.Source), AggregateType: clean(a.AggregateType), AggregateID: clean(a.AggregateID),
+		Key: parking.Key(a.Place.Key), Record: m.Record, Time: m.Time,
+		Headers: parking.Headers(m.Record.Headers), Bytes: parking.Size(m.Record),
+		Type: parking.Text(a.Type), Source: parking.Text(a.Source), AggregateType: parking.Text(a.AggregateType), AggregateID: parking.Text(a.AggregateID),
 	}
-	if l.Key == nil {
-		l.Whole = nil
+	if l.Key != nil {
+		l.Whole = a.Place.Key
 	}
-	var err error
-	l.Headers, err = headers(m.Record.Headers)
-	return l, err
+	return l, nil
 }
 
 // NoMessage returns the error for a parking that has nothing to write.
@@ -75,47 +70,10 @@ func NoMessage(a *inbox.Admission) error {
 	return fmt.Errorf("park event %s of handler %q of group %q: Admission.Message is nil; give the message as it was read", a.EventID, a.Handler.Name, a.Handler.Group)
 }
 
-func size(r *event.KafkaRecord) int64 {
-	n := len(r.Key) + len(r.Value)
-	for _, h := range r.Headers {
-		n += len(h.Key) + len(h.Value)
-	}
-	return int64(n)
-}
-
-// headers writes [[name, value in base64 or null], ...]. A name that JSON or
-// its column cannot carry is cleaned, and follows whole, in base64, as a third.
-func headers(hs []event.KafkaHeader) (string, error) {
-	list := make([][]*string, 0, len(hs))
-	for _, h := range hs {
-		name := clean(h.Key)
-		entry := []*string{&name, nil}
-		if h.Value != nil {
-			value := base64.StdEncoding.EncodeToString(h.Value)
-			entry[1] = &value
-		}
-		if name != h.Key {
-			whole := base64.StdEncoding.EncodeToString([]byte(h.Key))
-			entry = append(entry, &whole)
-		}
-		list = append(list, entry)
-	}
-	text, err := json.Marshal(list)
-	return string(text), err
-}
-
-// clean returns s without what text in a database cannot be: invalid UTF-8 and NUL.
-func clean(s string) string {
-	if utf8.ValidString(s) && !strings.Contains(s, "\x00") {
-		return s
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
 // Failure returns f in what the columns take.
 func Failure(f *inbox.Failure) inbox.Failure {
 	c := *f
-	c.Error, c.Stack = clean(f.Error), clean(f.Stack)
+	c.Error, c.Stack = parking.Text(f.Error), parking.Text(f.Stack)
 	return c
 }
 

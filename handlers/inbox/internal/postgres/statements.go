@@ -6,12 +6,12 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/parking"
 )
 
 // The statements of an admission; each file says what its parameters are.
@@ -35,18 +35,14 @@ const (
 	Retry // of a parked event whose turn it is
 )
 
-// lockClass sets our advisory locks on events apart: "tidi" in ASCII.
-const lockClass int32 = 0x74696469
-
 // LockArgs returns the statement that locks what a orders, with its arguments;
 // a is Bounded.
 func LockArgs(handler int32, a *inbox.Admission) (query string, args []any) {
 	if len(a.Place.Key) > 0 {
 		return LockKey, []any{handler, a.Place.Topic, a.Place.Key}
 	}
-	h := fnv.New32a()
-	_, _ = h.Write(binary.BigEndian.AppendUint32(a.EventID[:], uint32(handler))) //nolint:gosec // only hashed
-	return LockEvent, []any{lockClass, int32(h.Sum32())}                         //nolint:gosec // only hashed
+	class, number := parking.EventLock(handler, a.EventID)
+	return LockEvent, []any{class, number}
 }
 
 // AdmitArgs returns the arguments of Admit; a is Bounded.
