@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tidings-bus/tidings/deadletter"
+	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
 
@@ -253,4 +255,58 @@ func testLedgerRetry[Tx any](t *testing.T, db Database[Tx]) {
 	look(c, inbox.Fresh)
 	look(read("o-1", 4), inbox.Late)
 	require.Equal(t, []int{1}, db.Rows(t, a.EventID))
+}
+
+// testStore reads by the member's store what the member parked, and retries it
+// from there.
+func testStore[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
+	m := db.Member(t)
+	store := m.Letters()
+	require.Equal(t, m.ID(), store.ID(), "the runner finds the store of a handler's inbox")
+	require.Equal(t, m.Letters().ID(), store.ID())
+	long := make([]byte, 5000)
+	for _, key := range [][]byte{[]byte("o-1"), nil, long} {
+		a := read("", 3)
+		a.Place.Key, a.Message.Record.Key = key, key
+		a.Message.Record.Headers = []event.KafkaHeader{{Key: "a\xff", Value: []byte{0}}, {Key: "b"}}
+		a.Handler.Epoch = 2
+		f := failed()
+		f.Due = time.UnixMilli(1_770_000_000_500)
+		db.park(t, m, a, f, inbox.Parked)
+		keys, err := store.Keys(t.Context(), deadletter.Filter{Group: billing}, 0, 10)
+		require.NoError(t, err)
+		require.Len(t, keys, 1)
+		require.Equal(t, int64(1), keys[0].Events)
+		letters, err := store.Letters(t.Context(), keys[0].ID, 0, 10)
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+		l := letters[0]
+		require.Equal(t, keys[0].Head, l.ID)
+		require.Equal(t, a.Handler, l.Handler)
+		require.Equal(t, a.Place, l.Place)
+		require.Equal(t, a.Message.Record, l.Record)
+		require.True(t, a.Message.Time.Equal(l.Time))
+		require.Equal(t, []any{a.EventID, a.Type, a.Source, a.AggregateType, a.AggregateID, a.Sequence},
+			[]any{l.EventID, l.Type, l.Source, l.AggregateType, l.AggregateID, l.Sequence})
+		require.Equal(t, []any{f.Cause, f.Error, f.Stack, f.Attempts}, []any{l.Cause, l.Error, l.Stack, l.Attempts})
+		require.True(t, f.First.Equal(l.First) && f.Last.Equal(l.Last) && f.Due.Equal(l.Due))
+
+		again := inbox.Admission{Handler: l.Handler, Place: l.Place, Attempt: l.Attempts + 1, EventID: l.EventID, Letter: l.ID}
+		got, err := m.Apply(t.Context(), again, func(ctx context.Context, tx Tx) error { return db.Put(ctx, tx, "raw", "e") })
+		require.NoError(t, err)
+		require.Equal(t, inbox.Fresh, got)
+		db.parked(t)
+	}
+
+	// What is discarded is settled, and those behind it are next.
+	a, b := read("o-2", 1), read("o-2", 2)
+	ids := db.parkAll(t, m, a, b)
+	require.NoError(t, store.Discard(t.Context(), ids[0], deadletter.Act{Who: "jo", Reason: "a test order"}))
+	db.parked(t, b)
+	db.expect(t, m, a, inbox.Duplicate)
+	db.park(t, m, a, failed(), inbox.Duplicate)
+	db.expect(t, m, as(a, ids[0]), inbox.Duplicate)
+	db.expect(t, m, as(b, ids[1]), inbox.Fresh)
+	db.expect(t, m, read("o-2", 3), inbox.Fresh)
 }

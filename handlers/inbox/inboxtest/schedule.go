@@ -75,7 +75,7 @@ func testSchedules[Tx any](t *testing.T, db Database[Tx]) {
 	require.Len(t, applied, events, "effects of nobody's events")
 	require.Empty(t, db.Letters(t))
 	t.Logf("%d schedules of %d members: %d events applied, %v", len(schedules), len(members), events, counts)
-	for _, what := range []string{"parked", "parked behind", "applied before it was parked", "applied by retry", "failed again", "retry of what is gone"} {
+	for _, what := range []string{"parked", "parked behind", "applied before it was parked", "applied by retry", "failed again", "discarded", "retry of what is gone"} {
 		require.Positive(t, counts[what], "no event was %s", what)
 	}
 }
@@ -261,11 +261,7 @@ func (s *schedule[Tx]) retry(ctx context.Context, m Member[Tx], random *rand.Ran
 }
 
 func (s *schedule[Tx]) discard(ctx context.Context, m Member[Tx], letter int64, i int) error {
-	k, ok := any(m).(interface{ Letters() deadletter.Store })
-	if !ok {
-		return nil
-	}
-	err := k.Letters().Discard(ctx, letter, deadletter.Act{Who: "a test", Reason: "one of its schedules"})
+	err := m.Letters().Discard(ctx, letter, deadletter.Act{Who: "a test", Reason: "one of its schedules"})
 	if errors.Is(err, deadletter.ErrNotFound) {
 		return nil
 	}

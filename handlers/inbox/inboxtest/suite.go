@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
 
@@ -18,6 +19,9 @@ type Member[Tx any] interface {
 	inbox.BatchInbox[Tx]
 	inbox.Ledger
 	inbox.Parker
+
+	// Letters is the store of the same database.
+	Letters() deadletter.Store
 }
 
 // Retention is what every member of a suite is made with.
@@ -107,6 +111,7 @@ func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
 		{"I4 a parked event that was applied elsewhere", testLetterAppliedElsewhere[Tx]},
 		{"I4 the ledger's retries", testLedgerRetry[Tx]},
 		{"I4 I6 parking and retries in doubt", testParkingInDoubt[Tx]},
+		{"I6 the store of what is parked", testStore[Tx]},
 		{"I6 bounds", testBounds[Tx]},
 		{"I6 an old event fills the dead letters", testBoundOfAge[Tx]},
 		{"I3 I4 I6 random schedules of parking and retries", testSchedules[Tx]},

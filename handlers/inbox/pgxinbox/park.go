@@ -2,14 +2,27 @@ package pgxinbox
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/tidings-bus/tidings/deadletter"
+	"github.com/tidings-bus/tidings/deadletter/sqlstore"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/handlers/inbox/internal/postgres"
 )
+
+// Letters returns the store of what is parked in this database. It needs no
+// closing: it opens nothing that outlasts a call.
+func (b *Inbox) Letters() deadletter.Store {
+	return sqlstore.PostgresBy(b.ID(), func() (*sql.DB, func()) {
+		db := stdlib.OpenDBFromPool(b.pool)
+		return db, func() { _ = db.Close() } // gives connections back; the pool stays open
+	})
+}
 
 // Park implements inbox.Parker.
 func (b *Inbox) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (inbox.Answer, error) {

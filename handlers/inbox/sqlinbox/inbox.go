@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/handlers/inbox/internal/postgres"
 )
@@ -79,6 +80,7 @@ type dialect interface {
 	// leave takes a letter out under the lock.
 	leave(ctx context.Context, tx querier, letter int64) error
 	totals(ctx context.Context, tx querier, handler int32) (postgres.Total, error)
+	letters() deadletter.Store
 	// admitBatch locks the keys of as, answers, and writes what follows.
 	admitBatch(ctx context.Context, tx *sql.Tx, handler int32, as []inbox.Admission, put behind) (admitted, error)
 	// busy reports an error of lock or commit that waiting would have mended.

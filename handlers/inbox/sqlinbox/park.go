@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/handlers/inbox/internal/postgres"
 )
+
+// Letters returns the store of what is parked in this database.
+func (b *Inbox) Letters() deadletter.Store { return b.dialect.letters() }
 
 // Park implements inbox.Parker.
 func (b *Inbox) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (inbox.Answer, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 
+	"github.com/tidings-bus/tidings/deadletter"
+	"github.com/tidings-bus/tidings/deadletter/sqlstore"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/handlers/inbox/internal/postgres"
 )
@@ -54,6 +56,8 @@ func (d *postgresDialect) leave(ctx context.Context, tx querier, letter int64) e
 func (d *postgresDialect) totals(ctx context.Context, tx querier, handler int32) (postgres.Total, error) {
 	return postgres.Totals(ctx, in(tx), handler)
 }
+
+func (d *postgresDialect) letters() deadletter.Store { return sqlstore.Postgres(d.db) }
 
 // in runs statements in tx.
 func in(tx querier) postgres.Query {

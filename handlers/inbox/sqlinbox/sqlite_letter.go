@@ -7,6 +7,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tidings-bus/tidings/deadletter"
+	"github.com/tidings-bus/tidings/deadletter/sqlstore"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/handlers/inbox/internal/postgres"
 )
@@ -160,6 +162,8 @@ func (d *sqliteDialect) totals(ctx context.Context, tx querier, handler int32) (
 	t.Age = time.Duration(ms) * time.Millisecond
 	return t, err
 }
+
+func (d *sqliteDialect) letters() deadletter.Store { return sqlstore.SQLite(d.db) }
 
 // milliseconds returns t as this schema keeps times; the zero time is null.
 func milliseconds(t time.Time) any {
