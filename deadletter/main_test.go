@@ -110,6 +110,8 @@ func (s *shop) mend() {
 	clear(s.fails)
 }
 
+var quiet = slog.New(slog.DiscardHandler)
+
 var errNo = errors.New("no")
 
 // run is the handler's function, which no two may run for one key.
@@ -206,7 +208,7 @@ func (s *shop) config(member string) deadletter.Config {
 	return deadletter.Config{
 		Store: store, Group: group, Member: member,
 		Handlers: map[string]deadletter.Retrier{charge: &retrier{shop: s, store: store}},
-		Logger:   slog.New(slog.DiscardHandler),
+		Logger:   quiet,
 	}
 }
 

@@ -140,7 +140,7 @@ func (m *member) parked() map[string][]string {
 // all lists all letters, key by key in order.
 func (m *member) all() []deadletter.Letter {
 	m.t.Helper()
-	keys, err := m.Letters().Keys(m.t.Context(), deadletter.Filter{}, 0, 1_000_000)
+	keys, err := m.Letters().Keys(m.t.Context(), deadletter.Filter{}, 0, deadletter.MaxPage)
 	require.NoError(m.t, err)
 	var all []deadletter.Letter
 	for _, k := range keys {

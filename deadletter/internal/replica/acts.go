@@ -193,8 +193,11 @@ func (s *Store) reassign(ctx context.Context, from, to inbox.Handler, act deadle
 				keys = append(keys, own.ID)
 			}
 		}
-	}); err != nil || len(keys) == 0 {
+	}); err != nil {
 		return 0, err
+	}
+	if len(keys) == 0 {
+		return 0, fmt.Errorf("parked events of handler %q: %w", from.Name, deadletter.ErrNotFound)
 	}
 	err = s.holding(ctx, keys, func() error {
 		if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
@@ -217,10 +220,11 @@ func (s *Store) reassign(ctx context.Context, from, to inbox.Handler, act deadle
 			return err
 		}
 		for part := range slices.Chunk(letters, moved) {
-			if err := s.move(ctx, part, to); err != nil {
+			moved, err := s.move(ctx, part, to)
+			if err != nil {
 				return err
 			}
-			n += int64(len(part))
+			n += moved
 		}
 		return nil
 	})
@@ -228,8 +232,9 @@ func (s *Store) reassign(ctx context.Context, from, to inbox.Handler, act deadle
 }
 
 // move gives each letter to the handler before it leaves the one it had, so
-// that a crash in between leaves it with both.
-func (s *Store) move(ctx context.Context, letters []deadletter.Letter, to inbox.Handler) error {
+// that a crash in between leaves it with both. An event that the other one has
+// parked itself is dropped.
+func (s *Store) move(ctx context.Context, letters []deadletter.Letter, to inbox.Handler) (n int64, err error) {
 	var changes []line.Change
 	s.state.look(func(lines *line.Lines, _ *line.Desk) {
 		for _, l := range letters {
@@ -238,12 +243,13 @@ func (s *Store) move(ctx context.Context, letters []deadletter.Letter, to inbox.
 			name := line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
 			if lines.Named(name) == nil {
 				changes = append(changes, line.Change{Name: name, Letter: &l})
+				n++
 			}
 			changes = append(changes, line.Change{Name: old})
 		}
 	})
-	_, err := s.journal.Put(ctx, changes...)
-	return err
+	_, err = s.journal.Put(ctx, changes...)
+	return n, err
 }
 
 // Import implements deadletter.Store. That an event was applied is not known here.

@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidings-bus/tidings/deadletter"
@@ -42,6 +44,9 @@ func (s *Store) read(ctx context.Context, f func(lines *line.Lines, desk *line.D
 
 // Keys implements deadletter.Store.
 func (s *Store) Keys(ctx context.Context, f deadletter.Filter, after int64, limit int) ([]deadletter.Key, error) {
+	if err := checkLimit(limit); err != nil {
+		return nil, fmt.Errorf("list parked keys: %w", err)
+	}
 	var keys []deadletter.Key
 	err := s.read(ctx, func(lines *line.Lines, desk *line.Desk) {
 		for _, l := range lines.All() {
@@ -54,6 +59,13 @@ func (s *Store) Keys(ctx context.Context, f deadletter.Filter, after int64, limi
 		}
 	})
 	return keys, err
+}
+
+func checkLimit(limit int) error {
+	if limit < 1 || limit > deadletter.MaxPage {
+		return fmt.Errorf("limit is %d: use 1 to %d", limit, deadletter.MaxPage)
+	}
+	return nil
 }
 
 // keyOf describes a line.
@@ -123,15 +135,11 @@ func (s *Store) Count(ctx context.Context, f deadletter.Filter, by ...deadletter
 		counts = []deadletter.Count{{Group: map[deadletter.By]string{}}}
 	}
 	slices.SortStableFunc(counts, func(a, b deadletter.Count) int {
+		order := cmp.Compare(b.Keys, a.Keys) // the largest first
 		for _, w := range by {
-			if a.Group[w] != b.Group[w] {
-				if a.Group[w] < b.Group[w] {
-					return -1
-				}
-				return 1
-			}
+			order = cmp.Or(order, strings.Compare(a.Group[w], b.Group[w]))
 		}
-		return 0
+		return order
 	})
 	return counts, err
 }
@@ -168,17 +176,25 @@ func add(c *deadletter.Count, l *line.Line) {
 
 // Letters implements deadletter.Store.
 func (s *Store) Letters(ctx context.Context, key, after int64, limit int) ([]deadletter.Letter, error) {
+	if err := checkLimit(limit); err != nil {
+		return nil, fmt.Errorf("list the letters of key %d: %w", key, err)
+	}
 	var letters []deadletter.Letter
+	parked := false
 	err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
 		l := lines.ByID(key)
 		if l == nil {
 			return
 		}
-		from, _ := slices.BinarySearchFunc(l.Letters, after+1, func(l *deadletter.Letter, id int64) int { return int(l.ID - id) })
+		parked = true
+		from, _ := slices.BinarySearchFunc(l.Letters, after+1, func(l *deadletter.Letter, id int64) int { return cmp.Compare(l.ID, id) })
 		for _, letter := range l.Letters[from:min(len(l.Letters), from+limit)] {
 			letters = append(letters, *letter)
 		}
 	})
+	if err == nil && !parked {
+		err = fmt.Errorf("parked key %d: %w", key, deadletter.ErrNotFound)
+	}
 	return letters, err
 }
 
@@ -210,19 +226,16 @@ func (s *Store) Handlers(ctx context.Context, group string) ([]inbox.Handler, er
 		}
 	})
 	slices.SortFunc(list, func(a, b inbox.Handler) int {
-		if a.Name != b.Name {
-			if a.Name < b.Name {
-				return -1
-			}
-			return 1
-		}
-		return a.Epoch - b.Epoch
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Epoch, b.Epoch))
 	})
 	return list, err
 }
 
 // Audit implements deadletter.Store.
 func (s *Store) Audit(ctx context.Context, group string, before int64, limit int) ([]deadletter.Entry, error) {
+	if err := checkLimit(limit); err != nil {
+		return nil, fmt.Errorf("list the audit log: %w", err)
+	}
 	var list []deadletter.Entry
 	err := s.read(ctx, func(_ *line.Lines, desk *line.Desk) {
 		if group == s.group {
@@ -249,6 +262,9 @@ func noRequest(id int64) error { return fmt.Errorf("request %d: %w", id, deadlet
 
 // Requests implements deadletter.Store.
 func (s *Store) Requests(ctx context.Context, group string, open bool, limit int) ([]deadletter.Request, error) {
+	if err := checkLimit(limit); err != nil {
+		return nil, fmt.Errorf("list requests: %w", err)
+	}
 	var list []deadletter.Request
 	err := s.read(ctx, func(_ *line.Lines, desk *line.Desk) {
 		if group == s.group {

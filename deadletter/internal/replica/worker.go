@@ -39,6 +39,11 @@ func (s *Store) Ask(ctx context.Context, q deadletter.Request, act deadletter.Ac
 		parts := slices.Collect(slices.Chunk(ids, selected))
 		ask.Select.Keys, ask.Select.Last, rest = parts[0], len(parts) == 1, parts[1:]
 	}
+	if q.Kind == deadletter.RequestEdit {
+		if _, err := s.Letter(ctx, q.Letter); err != nil {
+			return q, fmt.Errorf("ask group %q to edit: %w", q.Group, err)
+		}
+	}
 	g, err := s.note(ctx, line.Note{Ask: &ask})
 	if err != nil {
 		return q, fmt.Errorf("ask group %q: %w", q.Group, err)
