@@ -22,6 +22,7 @@ var measures = []measure{
 	consume10ms,
 	consume0ms,
 	consumeSQL,
+	lanesDropIn10ms,
 }
 
 func main() {

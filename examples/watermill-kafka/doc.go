@@ -4,8 +4,9 @@
 //
 // What it does without: lanes. A failing event holds its whole partition until
 // it is applied, not only its key; see package router, "Subscribers without
-// lanes". To change over, put subscriber.New's subscriber in its place: group,
-// topic, handlers and inbox stay as they are.
+// lanes". To change over, put watermillkafka.NewSubscriber's subscriber in its
+// place, with the same configuration, and leave out Place: group, topic, handlers
+// and inbox stay as they are. examples/watermill-kafka-lanes shows it.
 //
 //	go run ./cmd/tidings broker &
 //	go run ./examples/watermill-kafka

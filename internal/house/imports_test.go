@@ -52,6 +52,11 @@ var rules = []struct {
 		why:      "ways to Kafka and from it are wired by the service",
 	},
 	{
+		packages: []string{"subscriber/watermillkafka"},
+		never:    []string{"github.com/segmentio/kafka-go", "github.com/twmb/franz-go"},
+		why:      "a service that reads by sarama gets no second client",
+	},
+	{
 		packages: []string{"eventstore"},
 		never:    append([]string{"publisher", "subscriber", "router", "feed"}, clients...),
 		why:      "the store appends and reads, nothing else",
