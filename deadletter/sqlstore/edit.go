@@ -21,8 +21,8 @@ func (s *Store) Edit(ctx context.Context, id int64, to deadletter.Edited, act de
 		if err != nil {
 			return err
 		}
-		if k.claimed {
-			return fmt.Errorf("its key %d %w by member %q", p.key, deadletter.ErrBusy, p.member)
+		if k.member != "" {
+			return fmt.Errorf("its key %d %w by member %q; ask again when that is over", p.key, deadletter.ErrBusy, k.member)
 		}
 		if act.Request != 0 {
 			if n, err := on.exec(ctx, endRequest, act.Request, deadletter.Done, ""); err != nil || n == 0 {

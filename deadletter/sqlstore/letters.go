@@ -22,9 +22,6 @@ type parked struct {
 	key     int64 // the parked key
 	keyless bool
 	rowKey  []byte // as the key row has it; of an event without a key: its ID
-	head    int64
-	request int64
-	member  string
 }
 
 // Letters implements deadletter.Store.
@@ -107,15 +104,17 @@ func scanLetter(read scan) (p parked, err error) {
 	var (
 		l                 = &p.Letter
 		headers, original json.RawMessage
+		noKey, noValue    bool
 	)
 	err = read(&l.ID, &l.Handler.Group, &l.Handler.Name, &l.Handler.Epoch, &l.Place.Topic, &l.Place.Key, &l.Place.Partition, &l.Place.Offset,
 		&l.EventID, &l.Type, &l.Source, &l.AggregateType, &l.AggregateID, &l.Sequence,
-		&l.Record.Key, &l.Record.Value, document{&headers}, document{&original}, instant{&l.Time},
+		&l.Record.Key, &noKey, &l.Record.Value, &noValue, document{&headers}, document{&original}, instant{&l.Time},
 		&l.Cause, &l.Error, &l.Stack, &l.Attempts, instant{&l.First}, instant{&l.Last}, instant{&l.Due}, instant{&l.Parked},
-		&p.handler, &p.bytes, &p.key, &p.keyless, &p.rowKey, &p.head, &p.request, &p.member)
+		&p.handler, &p.bytes, &p.key, &p.keyless, &p.rowKey)
 	if err != nil {
 		return p, err
 	}
+	l.Record.Key, l.Record.Value = orEmpty(l.Record.Key, noKey), orEmpty(l.Record.Value, noValue)
 	if l.Record.Headers, err = parking.ParseHeaders(string(headers)); err != nil {
 		return p, fmt.Errorf("letter %d: %w", l.ID, err)
 	}

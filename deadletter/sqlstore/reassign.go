@@ -23,8 +23,8 @@ type parkedKey struct {
 	raw     []byte
 	letters int64
 	bytes   int64
-	claimed bool // or part of a request
 	request int64
+	member  string // that has it claimed
 }
 
 // Reassign implements deadletter.Store.
@@ -112,7 +112,7 @@ func (s session) reassignKey(ctx context.Context, k *parkedKey, from, to inbox.H
 		return 0, nil // drained meanwhile
 	case err != nil:
 		return 0, err
-	case now.claimed:
+	case now.request != 0 || now.member != "":
 		return 0, busy(k.id, now.request)
 	}
 	var letters, bytes int64
@@ -169,7 +169,7 @@ func (s session) lockBoth(ctx context.Context, k *parkedKey, ids [2]int32) error
 // lockParked locks a parked key as Claim does: nobody claims it meanwhile.
 func (s session) lockParked(ctx context.Context, key int64) (k parkedKey, err error) {
 	k.id = key
-	err = s.row(ctx, lockParked, key).Scan(&k.letters, &k.bytes, &k.claimed, &k.request)
+	err = s.row(ctx, lockParked, key).Scan(&k.letters, &k.bytes, &k.request, &k.member)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = fmt.Errorf("key %d: %w", key, deadletter.ErrNotFound)
 	}

@@ -54,9 +54,13 @@ func (s session) request(ctx context.Context, name statement, id int64) (r deadl
 }
 
 func scanRequest(read scan) (r deadletter.Request, selected bool, err error) {
-	var filter json.RawMessage
+	var (
+		filter  json.RawMessage
+		noValue bool
+	)
 	err = read(&r.ID, &r.Group, &r.Kind, &r.State, instant{&r.Asked}, instant{&r.Ended}, &r.Act.Who, &r.Act.Reason, &r.Error, document{&filter}, &r.Rate,
-		&r.Letter, &r.Value, &selected, &r.Keys, &r.Busy, &r.KeysDone, &r.KeysStopped, &r.Applied, &r.Failed)
+		&r.Letter, &r.Value, &noValue, &selected, &r.Keys, &r.Busy, &r.KeysDone, &r.KeysStopped, &r.Applied, &r.Failed)
+	r.Value = orEmpty(r.Value, noValue)
 	if err == nil {
 		err = json.Unmarshal(filter, &r.Filter)
 	}

@@ -93,6 +93,14 @@ func or0(n int64) any {
 	return n
 }
 
+// orEmpty tells empty bytes from null, which not every driver does.
+func orEmpty(b []byte, null bool) []byte {
+	if b == nil && !null {
+		return []byte{}
+	}
+	return b
+}
+
 // instant scans a time of any dialect into T: null is the zero time.
 type instant struct{ T *time.Time }
 
