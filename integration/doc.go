@@ -26,6 +26,7 @@
 //	TestAnEventPublishedByOneProcessHasItsEffectOnceAndInOrderInAnother    60 s
 //	TestAnEventPublishedTwiceHasItsEffectOnce                              90 s
 //	TestAProcessKilledInTheMiddleOfItsWorkLosesAndDoublesNothing          120 s
+//	TestAProcessKilledInTheMiddleOfABatchLosesAndDoublesNothing           120 s
 //	TestABrokerKilledAndRestartedLosesAndDoublesNothing                   180 s
 //	TestMembersJoinAndLeaveWhileEveryTwentiethEventFails                  120 s
 //	TestADatabaseKilledAndRestartedLosesAndDoublesNothing                 120 s

@@ -78,6 +78,8 @@ type handlerSpec struct {
 	Poison []uuid.UUID
 	// Tries is the handler's patience. Zero: its default.
 	Tries int
+	// Batch, above 0, makes it a handler of batches of so many events.
+	Batch int
 }
 
 // every is the handlers of a service that cares for all types, two of them for
@@ -234,6 +236,9 @@ func (e effects) handler(h handlerSpec, box *pgxinbox.Inbox) handlers.Handler {
 	case closed:
 		return inTx[orderClosed](e, h, box)
 	default:
+		if h.Batch > 0 {
+			return inBatches[orderChanged](e, h, box)
+		}
 		return inTx[orderChanged](e, h, box)
 	}
 }
