@@ -9,7 +9,7 @@
 //     members, by a lock on the key's row held from admission to commit. A null
 //     or empty key orders nothing: only its event ID is looked at.
 //   - Answers. Fresh: the effect ran. Duplicate: this handler applied this ID
-//     before. Parked: earlier events of the key are parked, this one goes behind
+//     before. Parked: earlier events of the key are parked, this one is behind
 //     them. Late: the ID is unknown, but its sequence is not above the last one
 //     applied of its source and aggregate: disorder, which is never dropped.
 //   - Memory. An ID is remembered for the whole retention after its admission:
@@ -30,6 +30,30 @@
 //     be judged by the old topic's offsets until such an event has come.
 //   - Size. Keys over 1,000 bytes, and sources, types and IDs over 400, are kept
 //     as their SHA-256.
+//
+// What Parker adds, by which an event that cannot be applied stops its own key
+// for its own handler only:
+//
+//   - One lock. To park, to go behind what is parked, to retry and to leave are
+//     each one transaction under the lock that admissions take. So every event
+//     of a parked key goes behind the others, in the log's order, until the last
+//     one has left; then the key flows directly again. No rebalance, restart or
+//     second member slips one past.
+//   - Nothing twice. An event that is parked again, or comes again while it is
+//     parked, is where it was: Parked. One that was applied meanwhile is not
+//     parked: Duplicate. Nothing is answered by Parked before it is committed.
+//   - Retries in order. Only the first parked event of a key is admitted, whatever
+//     its sequence. It leaves with its effect and its inbox row, in one
+//     transaction; a failed, panicking or unanswered retry leaves it in its place.
+//     What only waited behind it is due when it was.
+//   - Nothing dropped. What cannot be decoded is parked by its raw key and an ID
+//     that derives from its place: see MessageID. Texts that a database cannot
+//     hold are cleaned for people; the record is kept as it was read.
+//   - Bounds. A handler whose dead letters reach a bound gets ErrFull, and nothing
+//     is written.
+//   - An admission of a key without parked events costs what it cost without dead
+//     letters: no statement and no page more. Without a key, one look at an index
+//     more.
 //
 // State is separate per (group, handler, epoch). Key rows are kept for ever:
 // one small row for each handler and key.

@@ -73,10 +73,10 @@ const (
 	sqliteRows = `SELECT coalesce(sum(parked), 0) FROM tidings_key_row`
 )
 
-// What Database.Head asks, of a key.
+// What Database.Nth asks, of a key and how many letters are before it.
 const (
-	PostgresHead = `SELECT d.id, d.event_id FROM tidings.parked_key p JOIN tidings.dead_letter d ON d.id = p.head WHERE p.key = $1`
-	SQLiteHead   = `SELECT d.id, d.event_id FROM tidings_parked_key p JOIN tidings_dead_letter d ON d.id = p.head WHERE p.key = ?`
+	PostgresNth = `SELECT d.id, d.event_id FROM tidings.parked_key p JOIN tidings.dead_letter d ON d.parked_key_id = p.id WHERE p.key = $1 ORDER BY d.id LIMIT 1 OFFSET $2`
+	SQLiteNth   = `SELECT d.id, d.event_id FROM tidings_parked_key p JOIN tidings_dead_letter d ON d.parked_key_id = p.id WHERE p.key = ? ORDER BY d.id LIMIT 1 OFFSET ?`
 )
 
 // PostgresLetters returns what is parked, and demands that keys, letters and key

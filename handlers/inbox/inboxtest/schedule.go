@@ -75,7 +75,7 @@ func testSchedules[Tx any](t *testing.T, db Database[Tx]) {
 	require.Len(t, applied, events, "effects of nobody's events")
 	require.Empty(t, db.Letters(t))
 	t.Logf("%d schedules of %d members: %d events applied, %v", len(schedules), len(members), events, counts)
-	for _, what := range []string{"parked", "parked behind", "applied before it was parked", "applied by retry", "failed again", "discarded", "retry of what is gone"} {
+	for _, what := range []string{"parked", "parked behind", "applied before it was parked", "applied by retry", "failed again", "discarded", "not in its turn"} {
 		require.Positive(t, counts[what], "no event was %s", what)
 	}
 }
@@ -225,10 +225,15 @@ func (s *schedule[Tx]) operate(ctx context.Context, m Member[Tx], random *rand.R
 	return nil
 }
 
-// retry does something to the first parked event of the key; more: there was one.
-// One in oneIn fails, and one in four times as many is discarded; 0: none.
+// retry does something to the first parked event of the key, or tries a later
+// one; more: there was one. One in oneIn fails, and one in four times as many is
+// discarded; 0: none, and only the first is tried.
 func (s *schedule[Tx]) retry(ctx context.Context, m Member[Tx], random *rand.Rand, oneIn int) (more bool, err error) {
-	letter, event, err := s.db.Head(ctx, string(s.events[0].Place.Key))
+	nth := 0
+	if oneIn > 0 && random.IntN(5) == 0 {
+		nth = 1 + random.IntN(2) // out of turn
+	}
+	letter, event, err := s.db.Nth(ctx, string(s.events[0].Place.Key), nth)
 	if err != nil || letter == 0 {
 		return false, err
 	}
@@ -237,7 +242,7 @@ func (s *schedule[Tx]) retry(ctx context.Context, m Member[Tx], random *rand.Ran
 		return true, fmt.Errorf("letter %d is of nobody's event %s", letter, event)
 	}
 	a := as(s.events[i], letter)
-	if oneIn > 0 && random.IntN(4*oneIn) == 0 {
+	if oneIn > 0 && nth == 0 && random.IntN(4*oneIn) == 0 {
 		return true, s.discard(ctx, m, letter, i)
 	}
 	answer, err := m.Apply(ctx, a, s.effect(a, oneIn > 0 && random.IntN(oneIn) == 0))
@@ -252,6 +257,8 @@ func (s *schedule[Tx]) retry(ctx context.Context, m Member[Tx], random *rand.Ran
 		return true, err
 	case answer == inbox.Fresh:
 		s.count("applied by retry")
+	case answer == inbox.Gone && nth > 0:
+		s.count("not in its turn")
 	case answer == inbox.Duplicate || answer == inbox.Gone:
 		s.count("retry of what is gone")
 	default:

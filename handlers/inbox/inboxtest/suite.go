@@ -51,8 +51,8 @@ type Database[Tx any] struct {
 	Park func(t *testing.T, parked int)
 	// Letters returns what is parked: PostgresLetters or SQLiteLetters.
 	Letters func(t *testing.T) []ParkedKey
-	// Head returns the first parked event of a key; 0: none.
-	Head func(ctx context.Context, key string) (letter int64, event uuid.UUID, err error)
+	// Nth returns the parked event of a key that has n before it; 0: none.
+	Nth func(ctx context.Context, key string, n int) (letter int64, event uuid.UUID, err error)
 	// Schedules is how many random ones there are.
 	Schedules int
 	// Forget deletes all inbox rows, as retention would, and makes the key rows

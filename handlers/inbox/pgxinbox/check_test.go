@@ -51,6 +51,25 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		require.EqualError(t, check(pool), `the inbox is in another database than the handler's transactions: tidings.inbox and tidings.key_row are of kind "f" and "r" here, not tables of this database; `+
 			"effect and inbox row could not commit together: drop them and run `tidings migrate` on this database")
 	})
+	t.Run("dead letters in another database", func(t *testing.T) {
+		_, pool := migrated(t)
+		exec(t, pool, `CREATE EXTENSION postgres_fdw`)
+		exec(t, pool, `CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'bus')`)
+		exec(t, pool, `DROP TABLE tidings.dead_letter`)
+		exec(t, pool, `CREATE FOREIGN TABLE tidings.dead_letter (id bigint) SERVER elsewhere OPTIONS (schema_name 'tidings')`)
+		require.EqualError(t, check(pool), `the dead letters are in another database than the inbox: tidings.dead_letter and tidings.parked_key are of kind "f" and "r" here, not tables of this database; `+
+			"an event could be parked and applied: drop them and run `tidings migrate` on this database")
+	})
+	t.Run("no dead letters", func(t *testing.T) {
+		for _, missing := range []string{`TABLE tidings.dead_letter`, `TABLE tidings.parked_key`, `FUNCTION tidings.letter_park`} {
+			_, pool := migrated(t)
+			exec(t, pool, `DROP `+missing)
+			err := check(pool)
+			require.ErrorIs(t, err, schema.ErrNotMigrated)
+			require.ErrorContains(t, err, "it has no dead-letter tables: it was migrated by a build from before they were part of schema version 1; "+
+				"DROP SCHEMA tidings CASCADE, which forgets what was applied, and run `tidings migrate --postgres ...`")
+		}
+	})
 	t.Run("asynchronous commit", func(t *testing.T) {
 		_, pool := migrated(t)
 		config := pool.Config()

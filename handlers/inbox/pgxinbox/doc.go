@@ -11,6 +11,9 @@
 //     partitions ahead and drops them past retention; admissions go on meanwhile.
 //     An event whose partition is not there is admitted all the same, by a table
 //     for the rest: no state of the partitions stops a handler.
+//   - Parked events are in the same database: see Letters. To park costs three round
+//     trips, a retry two more than an effect, and an event that goes behind others
+//     one more than an admission, and COMMIT.
 //   - The pool is the caller's and is not closed.
 //
 // All members that share a database share its partitions; it keeps the longest
@@ -20,8 +23,8 @@
 //
 // # Rights
 //
-// Handlers need USAGE on the schema tidings, and SELECT, INSERT and UPDATE on its
-// tables. Keep makes tables and detaches and drops them, for which PostgreSQL
+// Handlers need USAGE on the schema tidings, SELECT, INSERT and UPDATE on its
+// tables, and DELETE on dead_letter and parked_key. Keep makes tables and detaches and drops them, for which PostgreSQL
 // asks for their owner: the members' role must be the one that migrated, or a
 // member of it that inherits (GRANT owner TO app), and the owner needs CREATE on
 // the schema tidings. Check says which of these is missing. A right that is

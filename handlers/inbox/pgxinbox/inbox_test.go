@@ -129,8 +129,8 @@ func TestPgxKeepsTheInboxesPromises(t *testing.T) {
 				withDB(t, pool, func(db *sql.DB) { keys = inboxtest.PostgresLetters(t, db) })
 				return keys
 			},
-			Head: func(ctx context.Context, key string) (id int64, event uuid.UUID, err error) {
-				err = pool.QueryRow(ctx, inboxtest.PostgresHead, []byte(key)).Scan(&id, &event)
+			Nth: func(ctx context.Context, key string, n int) (id int64, event uuid.UUID, err error) {
+				err = pool.QueryRow(ctx, inboxtest.PostgresNth, []byte(key), n).Scan(&id, &event)
 				if errors.Is(err, pgx.ErrNoRows) {
 					err = nil
 				}
@@ -190,4 +190,33 @@ func TestTransactionsAreReadCommittedWhateverTheDefault(t *testing.T) {
 		return put(ctx, tx, "o-1", "e")
 	})
 	require.NoError(t, err)
+}
+
+func TestParkingCostsTheRoundTripsThatItSays(t *testing.T) {
+	dsn, pool := migrated(t)
+	dsn, line := viaLine(t, dsn)
+	box := newInbox(t, pgxinbox.Config{Pool: openPool(t, dsn)})
+	requests := func(act func() (inbox.Answer, error), want inbox.Answer) int64 {
+		before := line.Requests()
+		answer, err := act()
+		require.NoError(t, err)
+		require.Equal(t, want, answer)
+		return line.Requests() - before
+	}
+	none := func(context.Context, pgx.Tx) error { return nil }
+	for round := range 2 { // the first connects, registers and prepares
+		a, b := admission("o-1"), admission("o-1")
+		a.Message, b.Message = &inbox.Message{}, &inbox.Message{}
+		park := requests(func() (inbox.Answer, error) {
+			return box.Park(t.Context(), a, inbox.Failure{Cause: inbox.CauseError})
+		}, inbox.Parked)
+		behind := requests(func() (inbox.Answer, error) { return box.Apply(t.Context(), b, none) }, inbox.Parked)
+		ids := column[int64](t, pool, `SELECT id FROM tidings.dead_letter ORDER BY id`)
+		a.Letter, b.Letter = ids[0], ids[1]
+		retry := requests(func() (inbox.Answer, error) { return box.Apply(t.Context(), a, none) }, inbox.Fresh)
+		require.Equal(t, inbox.Fresh, func() inbox.Answer { answer, _ := box.Apply(t.Context(), b, none); return answer }())
+		if round > 0 {
+			require.Equal(t, []int64{3, 3, 4}, []int64{park, behind, retry}, "requests of a park, one behind it, and a retry")
+		}
+	}
 }

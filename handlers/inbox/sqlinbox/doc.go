@@ -17,5 +17,7 @@
 //     admission. Effects that write to an attached file do not commit with it as
 //     one: SQLite does not promise that in WAL mode.
 //
+//   - Parked events are in the same database: see Letters.
+//
 //   - The database is the caller's and is not closed.
 package sqlinbox

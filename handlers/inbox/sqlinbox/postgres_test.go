@@ -79,8 +79,8 @@ func TestPostgresKeepsTheInboxesPromises(t *testing.T) {
 				exec(t, `UPDATE tidings.key_row SET created_at = created_at - $1 * interval '2 seconds'`, inboxtest.Retention.Seconds())
 			},
 			Letters: func(t *testing.T) []inboxtest.ParkedKey { return inboxtest.PostgresLetters(t, db) },
-			Head: func(ctx context.Context, key string) (int64, uuid.UUID, error) {
-				return head(db.QueryRowContext(ctx, inboxtest.PostgresHead, []byte(key)))
+			Nth: func(ctx context.Context, key string, n int) (int64, uuid.UUID, error) {
+				return nth(db.QueryRowContext(ctx, inboxtest.PostgresNth, []byte(key), n))
 			},
 			Schedules: races / 5,
 			Age: func(t *testing.T, by time.Duration) {

@@ -175,6 +175,11 @@ func (d *sqliteDialect) check(ctx context.Context) error {
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("look for the inbox: %w", err)
 	}
+	var letters bool
+	err = conn.QueryRowContext(ctx, `SELECT count(*) = 2 FROM main.sqlite_master WHERE type = 'table' AND name IN ('tidings_dead_letter', 'tidings_parked_key')`).Scan(&letters)
+	if err != nil {
+		return fmt.Errorf("look for the dead letters: %w", err)
+	}
 	var journal string
 	var synchronous int
 	if err := conn.QueryRowContext(ctx, `PRAGMA main.journal_mode`).Scan(&journal); err != nil {
@@ -190,6 +195,9 @@ func (d *sqliteDialect) check(ctx context.Context) error {
 		return err
 	}
 	switch {
+	case !letters:
+		return fmt.Errorf("%w: it has no dead-letter tables beside its inbox: it was migrated by a build from before they were part of schema version %d; "+
+			"drop the tables tidings_..., which forgets what was applied, and run `tidings migrate --sqlite ...`", schema.ErrNotMigrated, schema.Version)
 	case journal == "memory":
 		return nil // a database in memory
 	case journal != "wal":

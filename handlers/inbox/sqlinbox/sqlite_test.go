@@ -96,8 +96,8 @@ func sqliteDatabase(t *testing.T, options string, races int) inboxtest.Database[
 			exec(t, `UPDATE tidings_key_row SET created_at = created_at - ?`, 2*inboxtest.Retention.Milliseconds())
 		},
 		Letters: func(t *testing.T) []inboxtest.ParkedKey { return inboxtest.SQLiteLetters(t, db) },
-		Head: func(ctx context.Context, key string) (int64, uuid.UUID, error) {
-			return head(db.QueryRowContext(ctx, inboxtest.SQLiteHead, []byte(key)))
+		Nth: func(ctx context.Context, key string, n int) (int64, uuid.UUID, error) {
+			return nth(db.QueryRowContext(ctx, inboxtest.SQLiteNth, []byte(key), n))
 		},
 		Schedules: max(races/10, 20),
 		Age: func(t *testing.T, by time.Duration) {
@@ -111,7 +111,7 @@ func sqliteDatabase(t *testing.T, options string, races int) inboxtest.Database[
 	}
 }
 
-func head(row *sql.Row) (id int64, event uuid.UUID, err error) {
+func nth(row *sql.Row) (id int64, event uuid.UUID, err error) {
 	if err = row.Scan(&id, &event); errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}
@@ -199,6 +199,15 @@ func TestSQLiteCheckSaysWhatIsWrong(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualError(t, check(db), "the inbox is in another database than the handler's transactions: tidings_inbox is in the attached database \"bus\", not in main; "+
 			"effect and inbox row would not commit together: run `tidings migrate` on the main file, or open the other one as main")
+	})
+	t.Run("no dead letters", func(t *testing.T) {
+		db, _ := migratedSQLite(t, full)
+		_, err := db.ExecContext(t.Context(), `DROP TABLE tidings_parked_key`)
+		require.NoError(t, err)
+		err = check(db)
+		require.ErrorIs(t, err, schema.ErrNotMigrated)
+		require.ErrorContains(t, err, "it has no dead-letter tables beside its inbox: it was migrated by a build from before they were part of schema version 1; "+
+			"drop the tables tidings_..., which forgets what was applied, and run `tidings migrate --sqlite ...`")
 	})
 	t.Run("journal", func(t *testing.T) {
 		db, _ := migratedSQLite(t, "?_pragma=synchronous(FULL)")

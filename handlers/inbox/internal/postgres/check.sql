@@ -2,6 +2,9 @@
 -- make and drop partitions.
 SELECT (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('tidings.inbox')),
        (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('tidings.key_row')),
+       (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('tidings.dead_letter')),
+       (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('tidings.parked_key')),
+       EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'tidings' AND p.proname = 'letter_park'),
        pg_is_in_recovery(),
        current_setting('synchronous_commit'),
        current_user::text,

@@ -49,12 +49,14 @@ func (u *Upkeep) Check(ctx context.Context, db *sql.DB) error {
 	}
 	var (
 		inboxKind, keyKind sql.NullString
+		letters, parked    sql.NullString // kinds too
+		parks              bool
 		standby            bool
 		synchronous        string
 		role, owner        string
 		owns, creates      bool
 	)
-	err := db.QueryRowContext(ctx, checkQuery).Scan(&inboxKind, &keyKind, &standby, &synchronous, &role, &owner, &owns, &creates)
+	err := db.QueryRowContext(ctx, checkQuery).Scan(&inboxKind, &keyKind, &letters, &parked, &parks, &standby, &synchronous, &role, &owner, &owns, &creates)
 	if err != nil {
 		return fmt.Errorf("check the inbox: %w", err)
 	}
@@ -62,6 +64,12 @@ func (u *Upkeep) Check(ctx context.Context, db *sql.DB) error {
 	case inboxKind.String != "p" || keyKind.String != "r":
 		return fmt.Errorf("the inbox is in another database than the handler's transactions: tidings.inbox and tidings.key_row are of kind %q and %q here, not tables of this database; "+
 			"effect and inbox row could not commit together: drop them and run `tidings migrate` on this database", inboxKind.String, keyKind.String)
+	case !letters.Valid || !parked.Valid || !parks:
+		return fmt.Errorf("%w: it has no dead-letter tables: it was migrated by a build from before they were part of schema version %d; "+
+			"DROP SCHEMA tidings CASCADE, which forgets what was applied, and run `tidings migrate --postgres ...`", schema.ErrNotMigrated, schema.Version)
+	case letters.String != "r" || parked.String != "r":
+		return fmt.Errorf("the dead letters are in another database than the inbox: tidings.dead_letter and tidings.parked_key are of kind %q and %q here, not tables of this database; "+
+			"an event could be parked and applied: drop them and run `tidings migrate` on this database", letters.String, parked.String)
 	case standby:
 		return errors.New("the database is a standby and read-only; connect to the primary (target_session_attrs=read-write)")
 	case synchronous == "off" && !u.AcceptPowerLoss:
