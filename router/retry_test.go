@@ -107,7 +107,7 @@ func TestAFailedRetryIsBooked(t *testing.T) {
 				rec := placedRecord(t)
 				g.sub.untilAcked(t, at(1, rec))
 				before := b.parked(t)[0]
-				time.Sleep(time.Hour)
+				time.Sleep(time.Minute)
 				err = c.err
 				o := g.retrier(0).Retry(t.Context(), b.letter(t, 0, rec))
 				require.Equal(t, deadletter.Failed, o.Verdict)
