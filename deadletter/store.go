@@ -39,7 +39,9 @@ type Store interface {
 	Handlers(ctx context.Context, group string) ([]inbox.Handler, error)
 
 	// Discard removes a letter and writes its inbox row, so that the event is
-	// known as settled. Act needs a reason.
+	// known as settled. Act needs a reason. It waits for a try of the event to
+	// end, or, where the store has no lock for that, wraps ErrBusy while a member
+	// retries the key.
 	Discard(ctx context.Context, id int64, act Act) error
 	// Edit replaces the value that the next retry sees; the first original is
 	// kept. What identifies the event (ID, key, sequence, all headers) cannot

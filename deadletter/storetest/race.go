@@ -205,7 +205,7 @@ func testRace(s *scene) {
 				case err == nil:
 					dropped.Add(1)
 					gone.Store(string(l.Place.Key)+"/"+strconv.FormatInt(l.Sequence, 10), true)
-				case !errors.Is(err, deadletter.ErrNotFound):
+				case !errors.Is(err, deadletter.ErrNotFound) && !errors.Is(err, deadletter.ErrBusy):
 					return err
 				}
 			}

@@ -134,8 +134,12 @@ func testFinish(s *scene) {
 	require.Equal(s, []int64{claimed[3].ID}, field(again, keyID), "another one goes on")
 	require.Equal(s, r.ID, again[0].Request)
 	require.NoError(s, s.Store.Release(ctx, second, again[0], true, deadletter.Progress{KeysStopped: 1, Failed: 1}))
-	s.remove(&s.letters(claimed[4].ID)[0])
-	s.remove(&s.letters(claimed[4].ID)[0])
+	if s.Forgets { // it has no lock that a discard could wait for: ErrBusy
+		drain(claimed[4])
+	} else {
+		s.remove(&s.letters(claimed[4].ID)[0])
+		s.remove(&s.letters(claimed[4].ID)[0])
+	}
 	release(claimed[4], true, deadletter.Progress{KeysDone: 1})
 	s.advance()
 	done := s.request(r.ID)
