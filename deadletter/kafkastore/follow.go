@@ -151,7 +151,7 @@ func (f *follower) apply(r *kgo.Record) {
 	c := f.journal.config
 	if r.Topic == c.Topic {
 		f.at.letters = r.Offset + 1
-		change, err := decode(r, c.Group)
+		change, err := decode(r)
 		if err != nil {
 			c.Logger.Error("dead letters: a record of their topic cannot be read, it is left out", "topic", r.Topic, "offset", r.Offset, "cause", err)
 			f.tell(r, replica.Applied{})

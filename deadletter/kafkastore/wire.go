@@ -28,7 +28,9 @@ const (
 // letter is the header of a parked event.
 type letter struct {
 	Version       int             `json:"v"`
-	ID            int64           `json:"id,omitempty"` // none: its offset + 1
+	ID            int64           `json:"id,omitempty"`   // none: its offset + 1
+	Line          int64           `json:"line,omitempty"` // of its key; none: it opened one
+	Group         string          `json:"group"`
 	Handler       string          `json:"handler"`
 	Epoch         int             `json:"epoch,omitempty"`
 	Topic         string          `json:"topic"`
@@ -74,7 +76,7 @@ func encode(c *line.Change) (*kgo.Record, error) {
 	}
 	l := c.Letter
 	w := letter{
-		Version: wireVersion, ID: l.ID,
+		Version: wireVersion, ID: l.ID, Line: c.Line, Group: l.Handler.Group,
 		Handler: l.Handler.Name, Epoch: l.Handler.Epoch,
 		Topic: l.Place.Topic, Partition: l.Place.Partition, Offset: l.Place.Offset, Key: l.Place.Key,
 		EventID: l.EventID, Type: l.Type, Source: l.Source,
@@ -107,8 +109,8 @@ func encode(c *line.Change) (*kgo.Record, error) {
 	return r, nil
 }
 
-// decode reads what encode made. Group is that of the topic.
-func decode(r *kgo.Record, group string) (line.Change, error) {
+// decode reads what encode made.
+func decode(r *kgo.Record) (line.Change, error) {
 	c := line.Change{Name: string(r.Key)}
 	if r.Value == nil {
 		return c, nil
@@ -124,7 +126,7 @@ func decode(r *kgo.Record, group string) (line.Change, error) {
 		return c, fmt.Errorf("its version is %d: a newer program wrote it", w.Version)
 	}
 	l := &deadletter.Letter{
-		ID: w.ID, Handler: inbox.Handler{Group: group, Name: w.Handler, Epoch: w.Epoch},
+		ID: w.ID, Handler: inbox.Handler{Group: w.Group, Name: w.Handler, Epoch: w.Epoch},
 		Place:   inbox.Place{Topic: w.Topic, Partition: w.Partition, Offset: w.Offset, Key: w.Key},
 		EventID: w.EventID, Type: w.Type, Source: w.Source,
 		AggregateType: w.AggregateType, AggregateID: w.AggregateID, Sequence: w.Sequence,
@@ -155,7 +157,7 @@ func decode(r *kgo.Record, group string) (line.Change, error) {
 	if want := line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID); want != c.Name {
 		return c, fmt.Errorf("its key is not %q, as its header says", strings.ToValidUTF8(want, "?"))
 	}
-	c.Letter, c.Since = l, w.Since
+	c.Letter, c.Line, c.Since = l, w.Line, w.Since
 	return c, nil
 }
 

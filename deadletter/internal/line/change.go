@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/parking"
 )
 
 // Change is one record of the log of letters.
@@ -20,20 +21,27 @@ type Change struct {
 	// now, at the end of its line, and gets the ID of its place in the log;
 	// otherwise it replaces the letter of that ID, at its place in the line.
 	Letter *deadletter.Letter
-	// Since is when its key was parked, as far as the writer knows.
+	// Line and Since are its key's, as the writer saw it: its ID, and when it was
+	// parked. Zero: it was not parked.
+	Line  int64
 	Since time.Time
 }
 
 // Name is what the records of one parked event have in common, in words fit for
-// people: handler, epoch, topic, key, event.
+// people: group, handler, epoch, topic, key, event.
 func Name(h inbox.Handler, topic string, key []byte, event uuid.UUID) string {
 	return keyName(h, topic, key, event) + "/" + event.String()
+}
+
+// Key names the key of a letter.
+func Key(l *deadletter.Letter) string {
+	return keyName(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
 }
 
 // keyName tells keys apart. An event without a key is a key of its own.
 func keyName(h inbox.Handler, topic string, key []byte, event uuid.UUID) string {
 	var b strings.Builder
-	b.WriteString(url.PathEscape(h.Name) + "/" + strconv.Itoa(h.Epoch) + "/" + url.PathEscape(topic) + "/")
+	b.WriteString(url.PathEscape(h.Group) + "/" + url.PathEscape(h.Name) + "/" + strconv.Itoa(h.Epoch) + "/" + url.PathEscape(topic) + "/")
 	if len(key) == 0 {
 		b.WriteString("/" + event.String()) // no key begins with an unescaped slash
 	} else {
@@ -46,17 +54,5 @@ func letterName(l *deadletter.Letter) string {
 	return Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
 }
 
-// Size is what a letter counts for against bounds: what is kept of it.
-func Size(l *deadletter.Letter) int64 {
-	n := len(l.Record.Key) + len(l.Record.Value) + len(l.Error) + len(l.Stack)
-	for _, h := range l.Record.Headers {
-		n += len(h.Key) + len(h.Value)
-	}
-	if l.Original != nil {
-		n += len(l.Original.Value)
-		for _, h := range l.Original.Headers {
-			n += len(h.Key) + len(h.Value)
-		}
-	}
-	return int64(n)
-}
+// Size is what a letter counts for against bounds.
+func Size(l *deadletter.Letter) int64 { return parking.Size(l.Record) }

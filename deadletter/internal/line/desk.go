@@ -23,7 +23,8 @@ type Note struct {
 type Ask struct {
 	deadletter.Request
 
-	Select Select `json:"select"`
+	Select Select           `json:"select"`
+	Entry  deadletter.Entry `json:"entry"` // for the audit log
 }
 
 // Select adds keys to those that a request to retry consists of.
@@ -73,6 +74,10 @@ type Holder struct {
 	Until   time.Time // by the log's time
 	Request int64
 	Act     bool
+	// Unfinished: a member began with the key and gave it back before it was done.
+	Unfinished bool
+
+	begun bool // before an act took the key
 }
 
 // What a Desk keeps of the past.
@@ -106,6 +111,7 @@ func NewDesk() *Desk { return &Desk{holders: map[int64]Holder{}} }
 // Apply takes the note at a position of the log, appended at the given time.
 func (d *Desk) Apply(position int64, at time.Time, n Note) Granted {
 	id := position + 1
+	at = at.UTC().Round(0)
 	switch {
 	case n.Ask != nil:
 		return d.ask(id, at, n.Ask)
@@ -140,7 +146,9 @@ func (d *Desk) record(id int64, at time.Time, e deadletter.Entry) {
 func (d *Desk) ask(id int64, at time.Time, q *Ask) Granted {
 	r := &request{Request: q.Request, left: map[int64]struct{}{}, seen: map[int64]struct{}{}}
 	r.ID, r.Asked, r.State = id, at, deadletter.Open
-	d.record(id, at, deadletter.Entry{Act: q.Act, Action: string(q.Kind), Group: q.Group, Letter: q.Letter, Request: id})
+	e := q.Entry
+	e.Request = id
+	d.record(id, at, e)
 	if len(d.requests) >= 2*keptRequests {
 		old := d.requests[:keptRequests]
 		d.requests = slices.Concat(slices.DeleteFunc(slices.Clone(old), func(r *request) bool { return r.State != deadletter.Open }), d.requests[keptRequests:])
@@ -202,6 +210,13 @@ func (d *Desk) end(r *request, at time.Time, state deadletter.State) {
 	d.open = slices.DeleteFunc(d.open, func(o *request) bool { return o == r })
 }
 
+// Unfinished reports that a member began with a key because it was due and is not
+// done with it: it gave it back before, or vanished.
+func (d *Desk) Unfinished(key int64, at time.Time) bool {
+	h, ok := d.holders[key]
+	return ok && !h.Act && h.Request == 0 && !at.Before(h.Until)
+}
+
 // Held reports who has a key at a time of the log; not ok: nobody.
 func (d *Desk) Held(key int64, at time.Time) (h Holder, ok bool) {
 	h, ok = d.holders[key]
@@ -215,7 +230,8 @@ func (d *Desk) claim(at time.Time, c *Claim) Granted {
 		if _, held := d.Held(k, at); held {
 			continue
 		}
-		d.holders[k] = Holder{Member: c.Member, Until: at.Add(c.Lease), Request: d.requestOf(k), Act: c.Act}
+		begun := c.Act && d.Unfinished(k, at)
+		d.holders[k] = Holder{Member: c.Member, Until: at.Add(c.Lease), Request: d.requestOf(k), Act: c.Act, begun: begun}
 		g.Keys = append(g.Keys, k)
 	}
 	return g
@@ -251,17 +267,20 @@ func (d *Desk) renew(at time.Time, c *Claim) Granted {
 // release also counts when the lease has passed and nobody took the key.
 func (d *Desk) release(at time.Time, rel *Release) Granted {
 	h, ok := d.holders[rel.Key]
-	if !ok || h.Member != rel.Member {
+	if !ok || h.Member != rel.Member || h.Unfinished {
 		return Granted{}
 	}
 	delete(d.holders, rel.Key)
+	if !rel.Done && !h.Act && h.Request == 0 || h.begun {
+		d.holders[rel.Key] = Holder{Until: at, Unfinished: true}
+	}
 	r := d.find(h.Request)
-	if r == nil || r.State != deadletter.Open {
+	if r == nil {
 		return Granted{OK: true}
 	}
 	r.Applied += rel.Progress.Applied
 	r.Failed += rel.Progress.Failed
-	if _, left := r.left[rel.Key]; left && rel.Done {
+	if _, left := r.left[rel.Key]; rel.Done && (left || r.State == deadletter.Ended) {
 		delete(r.left, rel.Key)
 		r.KeysDone += rel.Progress.KeysDone
 		r.KeysStopped += rel.Progress.KeysStopped

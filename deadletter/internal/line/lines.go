@@ -2,7 +2,6 @@ package line
 
 import (
 	"cmp"
-	"hash/fnv"
 	"slices"
 	"time"
 
@@ -62,6 +61,7 @@ func NewLines() *Lines {
 // It returns the letter's ID, and whether the record was of effect. One that was
 // not came after somebody else's: the name is then Stale.
 func (s *Lines) Apply(position int64, at time.Time, c Change) (id int64, ok bool) {
+	at = at.UTC().Round(0)
 	s.forget(at)
 	id, known := s.names[c.Name]
 	switch {
@@ -82,7 +82,7 @@ func (s *Lines) Apply(position int64, at time.Time, c Change) (id int64, ok bool
 		if l.Parked.IsZero() { // else it was parked elsewhere before
 			l.Parked = at
 		}
-		s.insert(c.Name, &l, c.Since)
+		s.insert(&c, &l)
 		return l.ID, true
 	case !known:
 		if _, left := s.gone[c.Name]; left {
@@ -91,7 +91,7 @@ func (s *Lines) Apply(position int64, at time.Time, c Change) (id int64, ok bool
 		}
 		delete(s.stale, c.Name)
 		l := *c.Letter // its first record was compacted away
-		s.insert(c.Name, &l, c.Since)
+		s.insert(&c, &l)
 		return l.ID, true
 	case c.Letter.ID != id:
 		s.stale[c.Name] = struct{}{} // of an earlier time that it was parked
@@ -123,29 +123,46 @@ func (s *Lines) Restore(name string) Change {
 		return Change{Name: name}
 	}
 	l := *s.letters[id]
-	return Change{Name: name, Letter: &l, Since: s.lineOf(&l).Since}
+	at := s.lineOf(&l)
+	return Change{Name: name, Letter: &l, Line: at.ID, Since: at.Since}
 }
 
-func (s *Lines) insert(name string, l *deadletter.Letter, since time.Time) {
+// Rewrite returns the record that says what is true of a letter, with a copy of
+// it to change; without one when it is not there.
+func (s *Lines) Rewrite(id int64) Change {
+	l := s.letters[id]
+	if l == nil {
+		return Change{}
+	}
+	return s.Restore(letterName(l))
+}
+
+// insert puts a letter into its line. The line that it opens has the ID that the
+// writer knew, or else the letter's: so it is the same for who reads the log
+// after the line's first records were compacted away.
+func (s *Lines) insert(c *Change, l *deadletter.Letter) {
 	key := keyName(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
 	at, ok := s.byKey[key]
 	if !ok {
-		at = &Line{ID: keyID(key), Handler: l.Handler, Topic: l.Place.Topic, Since: l.Parked, name: key}
+		at = &Line{ID: cmp.Or(c.Line, l.ID), Handler: l.Handler, Topic: l.Place.Topic, Since: l.Parked, name: key}
 		if len(l.Place.Key) > 0 {
 			at.Key = l.Place.Key
 		}
 		s.byKey[key], s.byID[at.ID] = at, at
 		s.total(l.Handler).Keys++
 	}
-	if !since.IsZero() && since.Before(at.Since) {
-		at.Since = since
+	if at.ID != cmp.Or(c.Line, l.ID) {
+		s.stale[c.Name] = struct{}{} // the writer did not know of the line
+	}
+	if !c.Since.IsZero() && c.Since.Before(at.Since) {
+		at.Since = c.Since
 	}
 	if l.Parked.Before(at.Since) {
 		at.Since = l.Parked
 	}
 	i, _ := slices.BinarySearchFunc(at.Letters, l.ID, byID)
 	at.Letters = slices.Insert(at.Letters, i, l)
-	s.letters[l.ID], s.names[name] = l, l.ID
+	s.letters[l.ID], s.names[c.Name] = l, l.ID
 	s.count(at, 1, Size(l))
 }
 
@@ -212,18 +229,6 @@ func (s *Lines) forget(now time.Time) {
 
 func byID(l *deadletter.Letter, id int64) int { return cmp.Compare(l.ID, id) }
 
-// keyID derives a key's ID from its name: readers of a compacted log do not know
-// the key's first letter. Two of a million keys share one by 1 in 10 million.
-func keyID(name string) int64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(name))
-	x := h.Sum64() // mixed further: the last bytes of FNV reach few bits
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	return max(1, int64(x>>1)) //nolint:gosec // 63 bits fit
-}
-
 // Line returns that of a key, or nil.
 func (s *Lines) Line(h inbox.Handler, topic string, key []byte, event uuid.UUID) *Line {
 	return s.byKey[keyName(h, topic, key, event)]
@@ -248,6 +253,9 @@ func (s *Lines) Total(h inbox.Handler) Total {
 	}
 	return Total{}
 }
+
+// Knows reports whether the handler has had anything parked, as far as is known.
+func (s *Lines) Knows(h inbox.Handler) bool { return s.totals[h] != nil }
 
 // All lists the lines by ID.
 func (s *Lines) All() []*Line {

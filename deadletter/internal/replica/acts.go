@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,8 +21,8 @@ const (
 	actLease = 20 * time.Second
 	// actPoll is how often one act waits for another on the same key.
 	actPoll = 20 * time.Millisecond
-	// moved is how many letters are handed over at once.
-	moved = 50
+	// together is how many letters are parked by an act at once.
+	together = 50
 )
 
 // holding runs f while keys are claimed for it: nobody retries them meanwhile.
@@ -78,7 +79,7 @@ func (s *Store) giveBack(ctx context.Context, member string, keys []int64) error
 }
 
 // change runs f on a letter that nobody retries meanwhile.
-func (s *Store) change(ctx context.Context, id int64, f func(l deadletter.Letter, since time.Time) error) error {
+func (s *Store) change(ctx context.Context, id int64, f func(c line.Change) error) error {
 	var key int64
 	if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
 		if l := lines.Letter(id); l != nil {
@@ -91,34 +92,34 @@ func (s *Store) change(ctx context.Context, id int64, f func(l deadletter.Letter
 		return noLetter(id)
 	}
 	return s.holding(ctx, []int64{key}, func() error {
-		var found *deadletter.Letter
-		var since time.Time
-		if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
-			if found = lines.Letter(id); found != nil {
-				since = lines.Of(found).Since
-			}
-		}); err != nil {
+		var c line.Change
+		if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) { c = lines.Rewrite(id) }); err != nil {
 			return err
 		}
-		if found == nil {
+		if c.Letter == nil {
 			return noLetter(id)
 		}
-		return f(*found, since)
+		return f(c)
 	})
 }
 
 // Discard implements deadletter.Store. It leaves no inbox row: the store has none.
+// While a member retries the key it refuses, with ErrBusy: no lock would keep the
+// key's next event from running beside the one that is tried at that moment.
 func (s *Store) Discard(ctx context.Context, id int64, act deadletter.Act) error {
-	if act.Reason == "" {
+	if strings.TrimSpace(act.Reason) == "" {
 		return fmt.Errorf("discard letter %d: %w", id, errReason)
 	}
-	err := s.change(ctx, id, func(l deadletter.Letter, _ time.Time) error {
-		e := entry(&l, "discard", act)
-		e.Before = shown(l.Record.Value)
+	err := s.change(ctx, id, func(c line.Change) error {
+		e := entry(c.Letter, "discard", act)
+		var err error
+		if e.Before, err = deadletter.MarshalLetter(*c.Letter); err != nil {
+			return err
+		}
 		if _, err := s.note(ctx, line.Note{Audit: &e}); err != nil {
 			return err
 		}
-		_, err := s.journal.Put(ctx, line.Change{Name: line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)})
+		_, err = s.journal.Put(ctx, line.Change{Name: c.Name})
 		return err
 	})
 	if err != nil {
@@ -129,7 +130,8 @@ func (s *Store) Discard(ctx context.Context, id int64, act deadletter.Act) error
 
 // Edit implements deadletter.Store.
 func (s *Store) Edit(ctx context.Context, id int64, to deadletter.Edited, act deadletter.Act) error {
-	err := s.change(ctx, id, func(l deadletter.Letter, since time.Time) error {
+	err := s.change(ctx, id, func(c line.Change) error {
+		l := c.Letter
 		if act.Request != 0 {
 			q, err := s.Request(ctx, act.Request)
 			if err != nil {
@@ -139,8 +141,11 @@ func (s *Store) Edit(ctx context.Context, id int64, to deadletter.Edited, act de
 				return fmt.Errorf("open request %d: %w: it is %s", act.Request, deadletter.ErrNotFound, q.State)
 			}
 		}
-		e := entry(&l, "edit", act)
-		e.Before, e.After = shown(l.Record.Value), shown(to.Value)
+		e := entry(l, "edit", act)
+		var err error
+		if e.Before, e.After, err = values(l, to.Value); err != nil {
+			return err
+		}
 		if _, err := s.note(ctx, line.Note{Audit: &e}); err != nil {
 			return err
 		}
@@ -149,14 +154,13 @@ func (s *Store) Edit(ctx context.Context, id int64, to deadletter.Edited, act de
 			l.Original = &original
 		}
 		l.Record.Value = to.Value
-		name := line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
-		if _, err := s.journal.Put(ctx, line.Change{Name: name, Letter: &l, Since: since}); err != nil {
+		if _, err := s.journal.Put(ctx, c); err != nil {
 			return err
 		}
 		if act.Request == 0 {
 			return nil
 		}
-		_, err := s.note(ctx, line.Note{Settle: &line.Settle{Request: act.Request, State: deadletter.Done}})
+		_, err = s.note(ctx, line.Note{Settle: &line.Settle{Request: act.Request, State: deadletter.Done}})
 		return err
 	})
 	if err != nil {
@@ -178,16 +182,23 @@ func (s *Store) reassign(ctx context.Context, from, to inbox.Handler, act deadle
 	if err := errors.Join(s.owns(from), s.owns(to)); err != nil {
 		return 0, err
 	}
-	if from == to {
+	switch {
+	case from == to:
 		return 0, errors.New("they are the same")
+	case from.Group != to.Group:
+		return 0, fmt.Errorf("they are of the groups %q and %q", from.Group, to.Group)
 	}
 	var letters []deadletter.Letter
 	var keys []int64
-	if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
+	var open int64
+	known := false
+	if err := s.read(ctx, func(lines *line.Lines, desk *line.Desk) {
+		known = lines.Knows(from)
 		for _, at := range lines.All() {
 			if at.Handler != from {
 				continue
 			}
+			open = max(open, desk.RequestOf(at.ID))
 			keys = append(keys, at.ID)
 			if own := lines.Line(to, at.Topic, at.Key, at.Letters[0].EventID); own != nil {
 				keys = append(keys, own.ID)
@@ -196,8 +207,13 @@ func (s *Store) reassign(ctx context.Context, from, to inbox.Handler, act deadle
 	}); err != nil {
 		return 0, err
 	}
-	if len(keys) == 0 {
+	switch {
+	case !known:
 		return 0, fmt.Errorf("parked events of handler %q: %w", from.Name, deadletter.ErrNotFound)
+	case len(keys) == 0:
+		return 0, nil
+	case open != 0:
+		return 0, fmt.Errorf("one of its keys %w, by request %d: end it, or ask again when it is done", deadletter.ErrBusy, open)
 	}
 	err = s.holding(ctx, keys, func() error {
 		if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
@@ -213,88 +229,117 @@ func (s *Store) reassign(ctx context.Context, from, to inbox.Handler, act deadle
 			return err
 		}
 		e := deadletter.Entry{
-			Act: act, Action: "reassign", Group: s.group, Handler: from.Name,
+			Act: act, Action: "reassign", Group: from.Group, Handler: from.Name,
 			After: object(map[string]any{"handler": to.Name, "letters": len(letters)}),
 		}
 		if _, err := s.note(ctx, line.Note{Audit: &e}); err != nil {
 			return err
 		}
-		for part := range slices.Chunk(letters, moved) {
-			moved, err := s.move(ctx, part, to)
-			if err != nil {
-				return err
-			}
-			n += moved
-		}
-		return nil
+		n, err = s.join(ctx, letters, func(l *deadletter.Letter) string {
+			old := nameOfLetter(l)
+			l.Handler = to
+			return old
+		})
+		return err
 	})
 	return n, err
 }
 
-// move gives each letter to the handler before it leaves the one it had, so
-// that a crash in between leaves it with both. An event that the other one has
-// parked itself is dropped.
-func (s *Store) move(ctx context.Context, letters []deadletter.Letter, to inbox.Handler) (n int64, err error) {
-	var changes []line.Change
-	s.state.look(func(lines *line.Lines, _ *line.Desk) {
-		for _, l := range letters {
-			old := line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
-			l.Handler, l.ID = to, 0
-			name := line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
-			if lines.Named(name) == nil {
-				changes = append(changes, line.Change{Name: name, Letter: &l})
-				n++
+// join parks letters behind what their keys have, but for those that are there.
+// Leave, if any, changes a letter and names the record that it leaves: that
+// follows in the log, so that a crash in between leaves it in both places.
+func (s *Store) join(ctx context.Context, letters []deadletter.Letter, leave func(l *deadletter.Letter) (old string)) (n int64, err error) {
+	for len(letters) > 0 {
+		var changes []line.Change
+		taken, joined := 0, int64(0)
+		opened, added := map[string]bool{}, map[string]bool{}
+		s.state.look(func(lines *line.Lines, _ *line.Desk) {
+			for _, l := range letters[:min(len(letters), together)] {
+				var old string
+				if leave != nil {
+					old = leave(&l)
+				}
+				c := joining(lines, &l)
+				if key := line.Key(&l); c.Line == 0 && opened[key] {
+					return // its line has an ID when the records so far are written
+				} else if c.Line == 0 {
+					opened[key] = true
+				}
+				taken++
+				if lines.Named(c.Name) == nil && !added[c.Name] {
+					added[c.Name] = true
+					changes = append(changes, c)
+					joined++
+				}
+				if leave != nil {
+					changes = append(changes, line.Change{Name: old})
+				}
 			}
-			changes = append(changes, line.Change{Name: old})
+		})
+		if len(changes) > 0 {
+			if _, err := s.journal.Put(ctx, changes...); err != nil {
+				return n, err
+			}
 		}
-	})
-	_, err = s.journal.Put(ctx, changes...)
-	return n, err
+		n += joined
+		letters = letters[taken:]
+	}
+	return n, nil
 }
 
 // Import implements deadletter.Store. That an event was applied is not known here.
 func (s *Store) Import(ctx context.Context, letters []deadletter.Letter, act deadletter.Act) (n int64, err error) {
-	var changes []line.Change
-	var handler string
+	var handler inbox.Handler
 	for i := range letters {
-		if err := s.owns(letters[i].Handler); err != nil {
+		if err := errors.Join(s.owns(letters[i].Handler), whole(&letters[i])); err != nil {
 			return 0, fmt.Errorf("import letter %d of %d: %w", i+1, len(letters), err)
 		}
-		handler = letters[i].Handler.Name
+		handler = letters[i].Handler
 	}
-	if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
-		seen := map[string]bool{}
-		for _, l := range letters {
-			name := line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
-			if lines.Named(name) != nil || seen[name] {
-				continue
-			}
-			seen[name] = true
-			l.ID = 0
-			changes = append(changes, line.Change{Name: name, Letter: &l})
-		}
-	}); err != nil {
-		return 0, fmt.Errorf("import letters: %w", err)
-	}
-	if len(changes) == 0 {
+	if len(letters) == 0 {
 		return 0, nil
 	}
-	e := deadletter.Entry{Act: act, Action: "import", Group: s.group, Handler: handler, After: object(map[string]any{"letters": len(changes)})}
-	if _, err := s.note(ctx, line.Note{Audit: &e}); err != nil {
-		return 0, fmt.Errorf("import letters: %w", err)
+	err = s.read(ctx, func(*line.Lines, *line.Desk) {})
+	if err == nil {
+		e := deadletter.Entry{Act: act, Action: "import", Group: handler.Group, Handler: handler.Name, After: object(map[string]any{"letters": len(letters)})}
+		_, err = s.note(ctx, line.Note{Audit: &e})
 	}
-	for part := range slices.Chunk(changes, moved) {
-		applied, err := s.journal.Put(ctx, part...)
-		if err != nil {
-			return n, fmt.Errorf("import letters, after %d: %w", n, err)
-		}
-		for _, a := range applied {
-			if a.OK {
-				n++
-			}
-		}
+	if err == nil {
+		n, err = s.join(ctx, letters, nil)
+	}
+	if err != nil {
+		return n, fmt.Errorf("import letters, after %d: %w", n, err)
 	}
 	return n, nil
+}
+
+// whole reports what an imported letter lacks.
+func whole(l *deadletter.Letter) error {
+	switch {
+	case l.Handler.Group == "" || l.Handler.Name == "":
+		return errors.New("it names no handler")
+	case l.EventID == uuid.Nil:
+		return errors.New("it has no event ID")
+	case l.Place.Topic == "":
+		return errors.New("it has no topic")
+	case l.Cause == "":
+		return errors.New("it has no cause")
+	}
+	return nil
+}
+
+// joining is the record that parks l behind what its key has.
+func joining(lines *line.Lines, l *deadletter.Letter) line.Change {
+	l.ID = 0
+	c := line.Change{Name: nameOfLetter(l), Letter: l}
+	if at := lines.Line(l.Handler, l.Place.Topic, l.Place.Key, l.EventID); at != nil {
+		c.Line, c.Since = at.ID, at.Since
+	}
+	return c
+}
+
+func nameOfLetter(l *deadletter.Letter) string {
+	return line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)
 }
 
 func entry(l *deadletter.Letter, action string, act deadletter.Act) deadletter.Entry {
@@ -304,15 +349,15 @@ func entry(l *deadletter.Letter, action string, act deadletter.Act) deadletter.E
 	}
 }
 
-// shown is a value for the audit log: as it is when it is JSON, else in base64.
-func shown(value []byte) json.RawMessage {
-	if json.Valid(value) {
-		return object(map[string]any{"value": json.RawMessage(value)})
+// values are those of a letter before and after an edit, for the audit log.
+func values(l *deadletter.Letter, to []byte) (before, after json.RawMessage, err error) {
+	if before, err = deadletter.MarshalBytes("value", l.Record.Value); err == nil {
+		after, err = deadletter.MarshalBytes("value", to)
 	}
-	return object(map[string]any{"value": value})
+	return before, after, err
 }
 
 func object(m map[string]any) json.RawMessage {
-	b, _ := json.Marshal(m) //nolint:errchkjson // strings, numbers and valid JSON
+	b, _ := json.Marshal(m) //nolint:errchkjson // strings and numbers
 	return b
 }

@@ -26,8 +26,9 @@ type Journal interface {
 
 // Applied is what a Change came to: see line.Lines.Apply.
 type Applied struct {
-	ID int64
-	OK bool
+	ID   int64
+	OK   bool
+	Head bool // the letter is the first of its key
 }
 
 // State is what the logs say, as far as they were read.
@@ -52,7 +53,11 @@ func (s *State) Put(position int64, at time.Time, c line.Change) Applied {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, ok := s.lines.Apply(position, at, c)
-	return Applied{ID: id, OK: ok}
+	applied := Applied{ID: id, OK: ok}
+	if l := s.lines.Letter(id); l != nil {
+		applied.Head = s.lines.Of(l).Letters[0] == l
+	}
+	return applied
 }
 
 // Note applies a record of the log of notes. In the order of the log.
@@ -79,6 +84,9 @@ func (s *State) look(f func(lines *line.Lines, desk *line.Desk)) {
 	defer s.mu.RUnlock()
 	f(s.lines, s.desk)
 }
+
+// now is as coarse as the time of records.
+func now() time.Time { return time.Now().Truncate(time.Millisecond) }
 
 // Memory is a Journal in this process. Several stores may share it, as members do.
 type Memory struct {
@@ -107,7 +115,7 @@ func (m *Memory) Put(ctx context.Context, changes ...line.Change) ([]Applied, er
 	defer m.mu.Unlock()
 	applied := make([]Applied, len(changes))
 	for i, c := range changes {
-		applied[i] = m.State.Put(m.letters, time.Now(), c)
+		applied[i] = m.State.Put(m.letters, now(), c)
 		m.letters++
 	}
 	return applied, nil
@@ -122,7 +130,7 @@ func (m *Memory) Note(ctx context.Context, notes ...line.Note) ([]line.Granted, 
 	defer m.mu.Unlock()
 	granted := make([]line.Granted, len(notes))
 	for i, n := range notes {
-		granted[i] = m.State.Note(m.notes, time.Now(), n)
+		granted[i] = m.State.Note(m.notes, now(), n)
 		m.notes++
 	}
 	return granted, nil

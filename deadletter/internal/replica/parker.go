@@ -44,11 +44,11 @@ func (s *Store) Record(ctx context.Context, a inbox.Admission) error {
 		return err
 	}
 	if _, err := s.journal.Put(ctx, line.Change{Name: nameOf(&a)}); err != nil {
-		return fmt.Errorf("dead letters of group %q: take out letter %d: %w", s.group, a.Letter, err)
+		return fmt.Errorf("dead letters in %s: take out letter %d: %w", s.ID(), a.Letter, err)
 	}
 	// It has left, whatever becomes of the line in the log of acts.
 	_, _ = s.note(ctx, line.Note{Audit: &deadletter.Entry{
-		Action: "applied", Group: s.group, Handler: a.Handler.Name, Key: a.Place.Key, Letter: a.Letter, EventID: a.EventID.String(),
+		Action: "applied", Group: a.Handler.Group, Handler: a.Handler.Name, Key: a.Place.Key, Letter: a.Letter, EventID: a.EventID.String(),
 	}})
 	return nil
 }
@@ -67,53 +67,70 @@ func (s *Store) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (i
 	}
 	l := letterOf(&a, f)
 	name := nameOf(&a)
-	var there, isParked bool
-	var since time.Time
+	var there *deadletter.Letter
+	head := false
+	c := line.Change{Name: name, Letter: l}
 	var full error
 	err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
-		there = lines.Named(name) != nil
 		if at := lines.Line(a.Handler, a.Place.Topic, a.Place.Key, a.EventID); at != nil {
-			isParked, since = true, at.Since
+			c.Line, c.Since = at.ID, at.Since
+			there = lines.Named(name)
+			head = at.Letters[0] == there
 		}
 		full = s.full(lines, &a, line.Size(l))
 	})
 	switch {
 	case err != nil:
 		return 0, notAdmitted(err)
-	case there:
-		return inbox.Parked, nil
-	case f.Cause == inbox.CauseBehind && !isParked:
+	case there != nil:
+		return s.wake(ctx, there, f, head)
+	case f.Cause == inbox.CauseBehind && c.Line == 0:
 		return inbox.Fresh, nil
 	case full != nil:
 		return 0, full
 	}
-	if _, err := s.journal.Put(ctx, line.Change{Name: name, Letter: l, Since: since}); err != nil {
+	applied, err := s.journal.Put(ctx, c)
+	if err != nil {
 		return 0, fmt.Errorf("park event %s for handler %q: %w", a.EventID, a.Handler.Name, err)
 	}
-	return inbox.Parked, nil // also when another member was quicker with it
+	l.ID = applied[0].ID
+	return s.wake(ctx, l, f, applied[0].Head)
+}
+
+// wake answers that l is parked. When it was to go behind others and those left
+// while its record was on the way, it waits for nobody: it is made due.
+func (s *Store) wake(ctx context.Context, l *deadletter.Letter, f inbox.Failure, head bool) (inbox.Answer, error) {
+	if !head || f.Cause != inbox.CauseBehind || l.Cause != inbox.CauseBehind || !l.Due.IsZero() {
+		return inbox.Parked, nil
+	}
+	var c line.Change
+	s.state.look(func(lines *line.Lines, _ *line.Desk) { c = lines.Rewrite(l.ID) })
+	if c.Letter == nil {
+		return inbox.Parked, nil // and it has left already
+	}
+	c.Letter.Due = time.Now()
+	if _, err := s.journal.Put(ctx, c); err != nil {
+		return 0, fmt.Errorf("park event %s for handler %q: make it due: %w", l.EventID, l.Handler.Name, err)
+	}
+	return inbox.Parked, nil
 }
 
 // book writes a failed retry into its letter.
 func (s *Store) book(ctx context.Context, a *inbox.Admission, f inbox.Failure) (inbox.Answer, error) {
-	var found *deadletter.Letter
-	var since time.Time
-	if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
-		if found = lines.Letter(a.Letter); found != nil {
-			since = lines.Of(found).Since
-		}
-	}); err != nil {
+	var c line.Change
+	if err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) { c = lines.Rewrite(a.Letter) }); err != nil {
 		return 0, notAdmitted(err)
 	}
-	if found == nil {
+	l := c.Letter
+	if l == nil {
 		return inbox.Gone, nil
 	}
-	l := *found
 	first := l.First
 	l.Failure = f
 	if !first.IsZero() {
 		l.First = first
 	}
-	applied, err := s.journal.Put(ctx, line.Change{Name: line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID), Letter: &l, Since: since})
+	applied, err := s.journal.Put(ctx, c)
 	if err != nil {
 		return 0, fmt.Errorf("book the failed retry of letter %d: %w", a.Letter, err)
 	}
@@ -124,7 +141,7 @@ func (s *Store) book(ctx context.Context, a *inbox.Admission, f inbox.Failure) (
 }
 
 func (s *Store) owns(h inbox.Handler) error {
-	if h.Group != s.group {
+	if s.group != "" && h.Group != s.group {
 		return fmt.Errorf("handler %q is of group %q, but these dead letters are those of group %q: give each group its own store", h.Name, h.Group, s.group)
 	}
 	return nil

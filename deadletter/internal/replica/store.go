@@ -14,7 +14,7 @@ import (
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
 
-// Store is one group's dead letters in a Journal: deadletter.Store,
+// Store is dead letters in a Journal: deadletter.Store,
 // inbox.Ledger and inbox.Parker, but for the Keeper.
 type Store struct {
 	journal Journal
@@ -24,8 +24,8 @@ type Store struct {
 	room    ages
 }
 
-// New returns the store of a group, whose letters are those that the journal
-// brings to the state. Bytes bounds what is parked in all; 0: no bound.
+// New returns the store of a group, or of any when it is empty, whose letters are
+// those that the journal brings to the state. Bytes bounds what is parked in all; 0: no bound.
 func New(j Journal, s *State, group string, bytes int64) *Store {
 	return &Store{journal: j, state: s, group: group, bytes: bytes, room: ages{known: map[inbox.Handler]age{}}}
 }
@@ -36,7 +36,7 @@ func (s *Store) ID() string { return s.journal.ID() }
 // read brings the state up to now and runs f on it.
 func (s *Store) read(ctx context.Context, f func(lines *line.Lines, desk *line.Desk)) error {
 	if err := s.journal.Read(ctx); err != nil {
-		return fmt.Errorf("dead letters of group %q: read up to now: %w", s.group, err)
+		return fmt.Errorf("dead letters in %s: read up to now: %w", s.ID(), err)
 	}
 	s.state.look(f)
 	return nil
@@ -53,7 +53,7 @@ func (s *Store) Keys(ctx context.Context, f deadletter.Filter, after int64, limi
 			if len(keys) >= limit {
 				return
 			}
-			if l.ID > after && s.selects(&f, l) {
+			if l.ID > after && selects(&f, l) {
 				keys = append(keys, keyOf(l, desk))
 			}
 		}
@@ -88,9 +88,9 @@ func keyOf(l *line.Line, desk *line.Desk) deadletter.Key {
 }
 
 // selects reports whether f selects the line.
-func (s *Store) selects(f *deadletter.Filter, l *line.Line) bool {
+func selects(f *deadletter.Filter, l *line.Line) bool {
 	head := l.Letters[0]
-	return (f.Group == "" || f.Group == s.group) &&
+	return (f.Group == "" || f.Group == l.Handler.Group) &&
 		among(f.Handlers, l.Handler.Name) && among(f.Topics, l.Topic) && among(f.Types, head.Type) &&
 		among(f.Causes, head.Cause) && among(f.IDs, l.ID) &&
 		(len(f.Keys) == 0 || slices.ContainsFunc(f.Keys, func(k []byte) bool { return slices.Equal(k, l.Key) })) &&
@@ -111,7 +111,7 @@ func (s *Store) Count(ctx context.Context, f deadletter.Filter, by ...deadletter
 	err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
 		places := map[[5]string]int{}
 		for _, l := range lines.All() {
-			if !s.selects(&f, l) {
+			if !selects(&f, l) {
 				continue
 			}
 			var words [5]string
@@ -216,11 +216,8 @@ func noLetter(id int64) error { return fmt.Errorf("letter %d: %w", id, deadlette
 func (s *Store) Handlers(ctx context.Context, group string) ([]inbox.Handler, error) {
 	var list []inbox.Handler
 	err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
-		if group != s.group {
-			return
-		}
 		for _, l := range lines.All() {
-			if !slices.Contains(list, l.Handler) {
+			if l.Handler.Group == group && !slices.Contains(list, l.Handler) {
 				list = append(list, l.Handler)
 			}
 		}
@@ -238,9 +235,7 @@ func (s *Store) Audit(ctx context.Context, group string, before int64, limit int
 	}
 	var list []deadletter.Entry
 	err := s.read(ctx, func(_ *line.Lines, desk *line.Desk) {
-		if group == s.group {
-			list = desk.Audit(before, limit)
-		}
+		list = desk.Audit(group, before, limit)
 	})
 	return list, err
 }
@@ -267,9 +262,7 @@ func (s *Store) Requests(ctx context.Context, group string, open bool, limit int
 	}
 	var list []deadletter.Request
 	err := s.read(ctx, func(_ *line.Lines, desk *line.Desk) {
-		if group == s.group {
-			list = desk.Requests(open, limit)
-		}
+		list = desk.Requests(group, open, limit)
 	})
 	return list, err
 }
@@ -278,7 +271,7 @@ func (s *Store) Requests(ctx context.Context, group string, open bool, limit int
 func (s *Store) note(ctx context.Context, n line.Note) (line.Granted, error) {
 	granted, err := s.journal.Note(ctx, n)
 	if err != nil {
-		return line.Granted{}, fmt.Errorf("dead letters of group %q: %w", s.group, err)
+		return line.Granted{}, fmt.Errorf("dead letters in %s: %w", s.ID(), err)
 	}
 	return granted[0], nil
 }

@@ -2,13 +2,15 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/deadletter/internal/line"
-	"github.com/tidings-bus/tidings/handlers/inbox"
 )
 
 // selected is how many keys one record of a request names.
@@ -16,17 +18,30 @@ const selected = 20_000
 
 // Ask implements deadletter.Store.
 func (s *Store) Ask(ctx context.Context, q deadletter.Request, act deadletter.Act) (deadletter.Request, error) {
-	if q.Group != s.group {
+	switch {
+	case strings.TrimSpace(act.Who) == "":
+		return q, errors.New("ask for something: nobody is named; say who asks, for the audit log")
+	case q.Kind != deadletter.RequestRetry && q.Kind != deadletter.RequestEdit:
+		return q, fmt.Errorf("ask group %q: the request's kind is %q: use retry or edit", q.Group, q.Kind)
+	case q.Group == "":
+		return q, errors.New("ask for something: the request names no group")
+	case q.Rate < 0 || math.IsNaN(q.Rate) || math.IsInf(q.Rate, 0):
+		return q, fmt.Errorf("ask group %q: the rate is %v: use events per second, or 0 for no bound", q.Group, q.Rate)
+	case q.Kind == deadletter.RequestRetry && q.Filter.Group != "" && q.Filter.Group != q.Group:
+		return q, fmt.Errorf("ask group %q: the filter's group is %q: leave it empty, or use the request's", q.Group, q.Filter.Group)
+	case s.group != "" && q.Group != s.group:
 		return q, fmt.Errorf("ask group %q: these dead letters are those of group %q", q.Group, s.group)
 	}
 	q.Act = act
-	ask := line.Ask{Request: q}
+	ask := line.Ask{Request: q, Entry: deadletter.Entry{Act: act, Action: string(q.Kind), Group: q.Group}}
 	var rest [][]int64
 	if q.Kind == deadletter.RequestRetry {
 		var ids []int64
 		var other int64
+		ask.Filter.Group = q.Group
+		ask.Entry.After = object(map[string]any{"filter": ask.Filter, "rate": q.Rate})
 		if err := s.read(ctx, func(lines *line.Lines, desk *line.Desk) {
-			ids, ask.Busy, other = s.matching(&q.Filter, lines, desk)
+			ids, ask.Busy, other = matching(&q, lines, desk)
 		}); err != nil {
 			return q, err
 		}
@@ -40,8 +55,13 @@ func (s *Store) Ask(ctx context.Context, q deadletter.Request, act deadletter.Ac
 		ask.Select.Keys, ask.Select.Last, rest = parts[0], len(parts) == 1, parts[1:]
 	}
 	if q.Kind == deadletter.RequestEdit {
-		if _, err := s.Letter(ctx, q.Letter); err != nil {
+		l, err := s.Letter(ctx, q.Letter)
+		if err != nil {
 			return q, fmt.Errorf("ask group %q to edit: %w", q.Group, err)
+		}
+		ask.Entry = entry(&l, "ask-edit", act)
+		if ask.Entry.Before, ask.Entry.After, err = values(&l, q.Value); err != nil {
+			return q, err
 		}
 	}
 	g, err := s.note(ctx, line.Note{Ask: &ask})
@@ -57,16 +77,16 @@ func (s *Store) Ask(ctx context.Context, q deadletter.Request, act deadletter.Ac
 	return s.Request(ctx, g.ID)
 }
 
-// matching lists the keys that f selects, of each handler's newest epoch. Those
+// matching lists the keys that a request selects, of each handler's newest epoch. Those
 // of other open requests are counted only.
-func (s *Store) matching(f *deadletter.Filter, lines *line.Lines, desk *line.Desk) (ids []int64, busy, other int64) {
-	all := lines.All()
+func matching(q *deadletter.Request, lines *line.Lines, desk *line.Desk) (ids []int64, busy, other int64) {
+	all := slices.DeleteFunc(lines.All(), func(at *line.Line) bool { return at.Handler.Group != q.Group })
 	newest := map[string]int{}
 	for _, at := range all {
 		newest[at.Handler.Name] = max(newest[at.Handler.Name], at.Handler.Epoch)
 	}
 	for _, at := range all {
-		if at.Handler.Epoch != newest[at.Handler.Name] || !s.selects(f, at) {
+		if at.Handler.Epoch != newest[at.Handler.Name] || !selects(&q.Filter, at) {
 			continue
 		}
 		if r := desk.RequestOf(at.ID); r != 0 {
@@ -93,11 +113,11 @@ func (s *Store) End(ctx context.Context, id int64, act deadletter.Act) error {
 
 // Claim implements deadletter.Worker.
 func (s *Store) Claim(ctx context.Context, group string, handlers []string, member string, lease time.Duration, limit int) ([]deadletter.Key, error) {
-	if group != s.group || limit <= 0 || len(handlers) == 0 {
-		return nil, nil
+	if err := checkLimit(limit); err != nil {
+		return nil, fmt.Errorf("claim keys: %w", err)
 	}
 	var wanted []int64
-	if err := s.read(ctx, func(lines *line.Lines, desk *line.Desk) { wanted = candidates(lines, desk, handlers, limit) }); err != nil {
+	if err := s.read(ctx, func(lines *line.Lines, desk *line.Desk) { wanted = candidates(lines, desk, group, handlers, limit) }); err != nil {
 		return nil, err
 	}
 	if len(wanted) == 0 {
@@ -129,15 +149,16 @@ func (s *Store) Claim(ctx context.Context, group string, handlers []string, memb
 }
 
 // candidates are the keys that a member may try to claim: those of requests,
-// the oldest request first, then those that are due, the longest first.
-func candidates(lines *line.Lines, desk *line.Desk, handlers []string, limit int) []int64 {
+// the oldest request first, then those that are due, the longest first, and
+// those that a member began with and is not done with.
+func candidates(lines *line.Lines, desk *line.Desk, group string, handlers []string, limit int) []int64 {
 	now := time.Now()
 	free := func(at *line.Line) bool {
 		_, held := desk.Held(at.ID, now)
-		return !held && slices.Contains(handlers, at.Handler.Name)
+		return !held && at.Handler.Group == group && slices.Contains(handlers, at.Handler.Name)
 	}
 	var ids []int64
-	for _, w := range desk.Work() {
+	for _, w := range desk.Work(group) {
 		for _, id := range w.Left {
 			at := lines.ByID(id)
 			if at == nil || !free(at) || slices.Contains(ids, id) {
@@ -150,7 +171,7 @@ func candidates(lines *line.Lines, desk *line.Desk, handlers []string, limit int
 	}
 	var ready []*line.Line
 	for _, at := range lines.All() {
-		if due(at.Letters[0], now) && free(at) && !slices.Contains(ids, at.ID) {
+		if (due(at.Letters[0], now) || desk.Unfinished(at.ID, now)) && free(at) && !slices.Contains(ids, at.ID) {
 			ready = append(ready, at)
 		}
 	}
@@ -161,9 +182,8 @@ func candidates(lines *line.Lines, desk *line.Desk, handlers []string, limit int
 	return ids
 }
 
-// due: a head that waited only for others, which have left, waits for nobody.
 func due(head *deadletter.Letter, now time.Time) bool {
-	return head.Cause == inbox.CauseBehind || !head.Due.IsZero() && !head.Due.After(now)
+	return !head.Due.IsZero() && !head.Due.After(now)
 }
 
 // Renew implements deadletter.Worker.
@@ -189,16 +209,13 @@ func (s *Store) Release(ctx context.Context, member string, key deadletter.Key, 
 
 // Advance implements deadletter.Worker.
 func (s *Store) Advance(ctx context.Context, group string) error {
-	if group != s.group {
-		return nil
-	}
 	var notes []line.Note
 	if err := s.read(ctx, func(lines *line.Lines, desk *line.Desk) {
-		for _, w := range desk.Work() {
+		for _, w := range desk.Work(group) {
 			if w.Selected {
-				notes = append(notes, settled(&w, lines, desk)...)
+				notes = append(notes, settled(&w, lines)...)
 			} else {
-				notes = append(notes, s.choose(&w, lines, desk)...)
+				notes = append(notes, choose(&w, lines, desk)...)
 			}
 		}
 	}); err != nil || len(notes) == 0 {
@@ -209,8 +226,8 @@ func (s *Store) Advance(ctx context.Context, group string) error {
 }
 
 // choose names the keys of a request whose asker vanished before it had.
-func (s *Store) choose(w *line.Work, lines *line.Lines, desk *line.Desk) []line.Note {
-	ids, _, _ := s.matching(&w.Filter, lines, desk)
+func choose(w *line.Work, lines *line.Lines, desk *line.Desk) []line.Note {
+	ids, _, _ := matching(&w.Request, lines, desk)
 	ids = slices.DeleteFunc(ids, func(id int64) bool { return lines.ByID(id).Since.After(w.Asked) })
 	var notes []line.Note
 	for part := range slices.Chunk(ids, selected) {
@@ -219,18 +236,13 @@ func (s *Store) choose(w *line.Work, lines *line.Lines, desk *line.Desk) []line.
 	return append(notes, line.Note{Select: &line.Select{Request: w.ID, Last: true}})
 }
 
-// settled names keys of a request that others have drained.
-func settled(w *line.Work, lines *line.Lines, desk *line.Desk) []line.Note {
-	var gone []int64
-	for _, id := range w.Left {
-		if _, held := desk.Held(id, time.Now()); lines.ByID(id) == nil && !held {
-			gone = append(gone, id)
-		}
-	}
-	if len(gone) == 0 {
+// settled names the keys that a request has left when all of them are drained,
+// also those of which nobody said so.
+func settled(w *line.Work, lines *line.Lines) []line.Note {
+	if slices.ContainsFunc(w.Left, func(id int64) bool { return lines.ByID(id) != nil }) {
 		return nil
 	}
-	return []line.Note{{Select: &line.Select{Request: w.ID, Keys: gone, Gone: true}}}
+	return []line.Note{{Select: &line.Select{Request: w.ID, Keys: w.Left, Gone: true}}}
 }
 
 // Permit implements deadletter.Worker.
