@@ -29,6 +29,19 @@
 // through watermill costs more than most handlers. A subscriber that is wrapped
 // in another one, such as a decorator, sends each message through watermill.
 //
+// # Batches
+//
+// A handler made by handlers.Batch is alone in its group. With package
+// subscriber's, a batch is gathered in one partition: messages that are ready,
+// and what follows them under their keys. Each is finished on its own. When the
+// batch fails it is halved until the failing event is alone: that one counts a
+// try and is retried, held or parked as any other, what follows it under its key
+// goes back behind it, and the others are applied and acknowledged. It is not
+// gathered again with others. When the database is away nothing is split and
+// nothing counted: the messages come again together. Messages of types that
+// nobody takes are finished with the batch; those that cannot be decoded, or are
+// late, take the ordinary way in their place.
+//
 // # Subscribers without lanes
 //
 // Any watermill message.Subscriber will do. One that knows no lanes (stock
