@@ -68,6 +68,7 @@ type batch struct {
 	feed    delivery.Gatherer
 	blocked map[string]bool // keys of which nothing more is handled in this batch
 	stopped bool            // cut short: the rest goes back
+	settled bool            // the first message is
 }
 
 // batched is one of its messages.
@@ -96,6 +97,8 @@ func (s *subscription) handleBatch(ctx context.Context, first *delivery.Delivery
 	if len(all) == 1 {
 		return s.handleAlone(ctx, first)
 	}
+	s.inFlight.Add(float64(len(all) - 1))
+	defer s.inFlight.Sub(float64(len(all) - 1))
 	b := &batch{batching: s.batch, sub: s, ctx: ctx, feed: feed, blocked: map[string]bool{}}
 	together, ordinary := b.sort(all)
 	b.apply(together)
@@ -104,7 +107,7 @@ func (s *subscription) handleBatch(ctx context.Context, first *delivery.Delivery
 			b.deliver(m)
 		}
 	}
-	if b.stopped {
+	if !b.settled {
 		return errUnfinished
 	}
 	return nil
@@ -257,7 +260,7 @@ func (b *batch) apply(ms []*batched) {
 	answers, canceled, err := a.runBatch(b.bound, calls)
 	if err == nil {
 		b.events.Observe(float64(len(calls)))
-		b.settle(ms, answers)
+		b.book(ms, answers)
 		return
 	}
 	if canceled {
@@ -267,7 +270,10 @@ func (b *batch) apply(ms []*batched) {
 	}
 	why, err := classify(inbox.Fresh, err)
 	if why == causeNotAdmitted || why == causeCommitUnknown {
-		// The event is not to blame: one goes first, and the others only after it.
+		// No event is to blame: one goes first, and the others only after it.
+		for ; ms[0].skip; ms = ms[1:] {
+			b.deliver(ms[0])
+		}
 		b.deliver(ms[0])
 		if !ms[0].ended {
 			b.putOff(ms[1:], ms[0].delivery.RetryIn)
@@ -296,8 +302,8 @@ func (b *batch) calls(ms []*batched) []handlers.Call {
 	return calls
 }
 
-// settle books what the inbox answered of an applied batch.
-func (b *batch) settle(ms []*batched, answers []inbox.Answer) {
+// book finishes what the inbox answered of an applied batch.
+func (b *batch) book(ms []*batched, answers []inbox.Answer) {
 	ends := make([]delivery.End, 0, len(ms))
 	var late []*batched
 	met, now := b.handler.met, time.Now()
@@ -329,7 +335,7 @@ func (b *batch) settle(ms []*batched, answers []inbox.Answer) {
 		}
 		ends = append(ends, m.done())
 	}
-	b.feed.Settle(ends)
+	b.settle(ends...)
 	for _, m := range late {
 		if !b.stopped {
 			b.deliver(m)
@@ -340,7 +346,7 @@ func (b *batch) settle(ms []*batched, answers []inbox.Answer) {
 // deliver is one attempt at a message the ordinary way.
 func (b *batch) deliver(m *batched) {
 	if b.sub.deliverLane(b.ctx, m.delivery) {
-		b.feed.Settle([]delivery.End{m.done()})
+		b.settle(m.done())
 		return
 	}
 	b.block(m)
@@ -350,7 +356,14 @@ func (b *batch) deliver(m *batched) {
 	}
 	p, _ := m.delivery.State.(*progress)
 	m.delivery.Alone = !p.untried()
-	b.feed.Settle([]delivery.End{{Index: m.index, Verdict: delivery.Failed}})
+	b.settle(delivery.End{Index: m.index, Verdict: delivery.Failed})
+}
+
+func (b *batch) settle(ends ...delivery.End) {
+	for _, end := range ends {
+		b.settled = b.settled || end.Index == 0
+	}
+	b.feed.Settle(ends)
 }
 
 // done finishes the message.
@@ -370,10 +383,13 @@ func (b *batch) block(m *batched) {
 // putOff has ms come again after a while; they have not failed.
 func (b *batch) putOff(ms []*batched, wait time.Duration) {
 	ends := make([]delivery.End, 0, len(ms))
-	for _, m := range b.passable(ms) {
+	for _, m := range ms {
+		if b.stopped || b.blocked[m.key()] {
+			continue
+		}
 		m.delivery.RetryIn = max(wait, leastDelay)
 		ends = append(ends, delivery.End{Index: m.index, Verdict: delivery.Failed})
 		b.block(m)
 	}
-	b.feed.Settle(ends)
+	b.settle(ends...)
 }

@@ -79,6 +79,8 @@ type DeadLetters struct {
 	// Poll is how often each database is asked for work. Zero: 1 s.
 	Poll time.Duration
 	// Lease is how long others leave a key to this member after it died. Zero: 15 s.
+	// On SQLite it must be more than the slowest handler takes: nobody writes, also
+	// not that a lease goes on, while a handler's transaction is open.
 	Lease time.Duration
 }
 
