@@ -7,9 +7,9 @@ import (
 	"github.com/tidings-bus/tidings/subscriber/watermillkafka"
 )
 
-// MIGRATION: after
+// MIGRATION: after.
 func laneSubscriber(brokers []string, logger watermill.LoggerAdapter) (message.Subscriber, error) {
 	return watermillkafka.NewSubscriber(subscriberConfig(brokers), watermillkafka.LanesConfig{}, logger)
 }
 
-// MIGRATION end
+// MIGRATION end.

@@ -19,9 +19,9 @@ func subscriberConfig(brokers []string) kafka.SubscriberConfig {
 	}
 }
 
-// MIGRATION: before
+// MIGRATION: before.
 func stockSubscriber(brokers []string, logger watermill.LoggerAdapter) (message.Subscriber, error) {
 	return kafka.NewSubscriber(subscriberConfig(brokers), logger)
 }
 
-// MIGRATION end
+// MIGRATION end.

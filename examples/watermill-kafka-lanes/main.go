@@ -35,7 +35,7 @@ func main() {
 
 // run handles messages until ctx ends. It is the same before and after.
 //
-// MIGRATION: router
+// MIGRATION: router.
 func run(ctx context.Context, sub message.Subscriber, logger watermill.LoggerAdapter, handle message.NoPublishHandlerFunc) error {
 	router, err := message.NewRouter(message.RouterConfig{}, logger)
 	if err != nil {
@@ -45,7 +45,7 @@ func run(ctx context.Context, sub message.Subscriber, logger watermill.LoggerAda
 	return router.Run(ctx) // closes sub
 }
 
-// MIGRATION end
+// MIGRATION end.
 
 // sendMail is the service's handler.
 func sendMail(m *message.Message) error {

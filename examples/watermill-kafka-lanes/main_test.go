@@ -124,7 +124,7 @@ func publish(t *testing.T, brokers []string) {
 		}),
 	}, watermill.NopLogger{})
 	require.NoError(t, err)
-	defer pub.Close() //nolint:errcheck // all is published
+	defer pub.Close()
 	for n := range perKey {
 		for k := range keys {
 			m := message.NewMessage(watermill.NewUUID(), fmt.Append(nil, n+1))
@@ -146,7 +146,7 @@ func TestTheMigrationPagesCodeIsTheCodeThatIsTested(t *testing.T) {
 	for _, file := range []string{"before.go", "after.go", "main.go"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		for _, m := range regexp.MustCompile(`(?ms)^// MIGRATION: \w+\n(.*?)^// MIGRATION end$`).FindAllStringSubmatch(string(text), -1) {
+		for _, m := range regexp.MustCompile(`(?ms)^// MIGRATION: \w+\.\n(.*?)^// MIGRATION end\.$`).FindAllStringSubmatch(string(text), -1) {
 			tested = append(tested, strings.TrimSpace(m[1]))
 		}
 	}

@@ -130,7 +130,7 @@ func (m *member) send(g *session, offsets map[int32]int64, stored func(id int32)
 	for id := range offsets {
 		switch answer, ok := resp.Errors[m.topic][id]; {
 		case !ok:
-			failed = cmp.Or(failed, error(sarama.ErrIncompleteResponse))
+			failed = cmp.Or(failed, sarama.ErrIncompleteResponse)
 		case !errors.Is(answer, sarama.ErrNoError):
 			failed = cmp.Or(failed, error(answer))
 		default:

@@ -81,7 +81,7 @@ func newConfig(theirs kafka.SubscriberConfig, lanes LanesConfig) (config, error)
 	}
 	def(&theirs.NackResendSleep, 100*time.Millisecond)
 	def(&theirs.ReconnectRetrySleep, time.Second)
-	if theirs.OTELEnabled && theirs.Tracer == nil {
+	if theirs.OTELEnabled && theirs.Tracer == nil { //nolint:staticcheck // deprecated, and still heeded by stock
 		theirs.Tracer = kafka.NewOTELSaramaTracer()
 	}
 	if err := theirs.OverwriteSaramaConfig.Validate(); err != nil {
@@ -140,7 +140,7 @@ func def[T comparable](v *T, d T) {
 // every strategy can.
 func cooperative(c *sarama.Config) bool {
 	strategies := c.Consumer.Group.Rebalance.GroupStrategies
-	if s := c.Consumer.Group.Rebalance.Strategy; s != nil { //nolint:staticcheck // deprecated, and heeded by sarama before the other
+	if s := c.Consumer.Group.Rebalance.Strategy; s != nil { // deprecated, and heeded by sarama before the other
 		strategies = []sarama.BalanceStrategy{s}
 	}
 	return len(strategies) > 0 && !slices.ContainsFunc(strategies, func(s sarama.BalanceStrategy) bool {
@@ -162,7 +162,7 @@ func (l *LanesConfig) fill(rebalance time.Duration) {
 }
 
 // validate reports the first field that cannot work; it expects the defaults filled in.
-func (l LanesConfig) validate(rebalance time.Duration) error {
+func (l *LanesConfig) validate(rebalance time.Duration) error {
 	for _, n := range []struct {
 		name     string
 		negative bool

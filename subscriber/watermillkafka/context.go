@@ -10,7 +10,7 @@ import (
 // place is a context in which watermill-kafka's helpers find a message's
 // partition, offset, timestamp and key.
 type place struct {
-	context.Context
+	context.Context //nolint:containedctx // it is a context
 
 	message *sarama.ConsumerMessage
 }
@@ -47,7 +47,7 @@ var keys = func() (k struct{ partition, offset, timestamp, key any }) {
 
 // question is a context that remembers what it was asked for.
 type question struct {
-	context.Context
+	context.Context //nolint:containedctx // it is a context
 
 	key any
 }

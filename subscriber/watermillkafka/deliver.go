@@ -100,7 +100,7 @@ func (h *handout) begin(values context.Context, m *message.Message) *delivery.Co
 	if h.feeds {
 		d.Feed = h
 	}
-	h.attempt = delivery.Start(&place{Context: values, message: r.kafka}, d)
+	h.attempt = delivery.Start(&place{Context: values, message: r.kafka}, d) //nolint:contextcheck // place derives from values
 	return h.attempt
 }
 

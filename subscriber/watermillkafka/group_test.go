@@ -188,7 +188,7 @@ func TestLostPartitionsAreCancelledAndCommitNothing(t *testing.T) {
 	c.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		if refused.Add(1) > 1 {
-			return nil, nil, false
+			return nil, nil, false //nolint:nilnil // kfake: go on as ever
 		}
 		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
 		resp.ErrorCode = kerr.UnknownMemberID.Code
@@ -197,7 +197,7 @@ func TestLostPartitionsAreCancelledAndCommitNothing(t *testing.T) {
 	c.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		commits.Add(1)
-		return nil, nil, false
+		return nil, nil, false //nolint:nilnil // kfake: go on as ever
 	})
 	for _, m := range []*message.Message{a, b} {
 		select {
@@ -227,7 +227,7 @@ func TestLastCommitIsTriedUntilItIsStored(t *testing.T) {
 	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		if refused.Add(1) > 3 {
-			return nil, nil, false
+			return nil, nil, false //nolint:nilnil // kfake: go on as ever
 		}
 		commit, resp := req.(*kmsg.OffsetCommitRequest), req.ResponseKind().(*kmsg.OffsetCommitResponse)
 		for _, topic := range commit.Topics {
@@ -292,7 +292,7 @@ func TestBrokerThatRestartsIsJoinedAgain(t *testing.T) {
 			if away.Load() {
 				return nil, context.DeadlineExceeded, true // hangs up
 			}
-			return nil, nil, false
+			return nil, nil, false //nolint:nilnil // kfake: go on as ever
 		})
 	}
 	await(t, "the loss", func() bool { return s.Ready(context.Background()) != nil })

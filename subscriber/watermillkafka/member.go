@@ -170,7 +170,7 @@ func (m *member) ConsumeClaim(sess sarama.ConsumerGroupSession, claim sarama.Con
 	// A tracer that feeds the channel is not left behind with what nobody takes:
 	// that is for the next owner of the partition.
 	go func() {
-		for range claim.Messages() { //nolint:revive // see above
+		for range claim.Messages() {
 		}
 	}()
 	if !m.drain(g.owned, p, m.patience(sess.Context(), g)) {

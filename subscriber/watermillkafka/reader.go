@@ -103,7 +103,7 @@ func (r *reader) read(ctx context.Context, id int32, in sarama.PartitionConsumer
 	}
 	in.AsyncClose()
 	errs.Go(func() {
-		for range in.Messages() { //nolint:revive // what nobody takes
+		for range in.Messages() { // what nobody takes
 		}
 	})
 	r.drain(context.Background(), p, r.config.lanes.Drain) //nolint:contextcheck // ctx has ended

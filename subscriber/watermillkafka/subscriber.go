@@ -103,8 +103,8 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	s.mu.Lock()
 	s.subscriptions[sub] = struct{}{}
 	s.mu.Unlock()
-	go func() {
-		sub.run(first) //nolint:contextcheck // it has ctx
+	go func() { //nolint:contextcheck // it has ctx
+		sub.run(first)
 		s.mu.Lock()
 		delete(s.subscriptions, sub)
 		s.mu.Unlock()

@@ -235,7 +235,7 @@ func TestTracerSeesEveryMessage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			whole := c.config(name)
-			whole.Tracer, whole.OTELEnabled = config.Tracer, config.OTELEnabled
+			whole.Tracer, whole.OTELEnabled = config.Tracer, config.OTELEnabled //nolint:staticcheck // deprecated, and still heeded
 			s, out := subscribe(t, whole, "orders")
 			for range 100 {
 				receive(t, out).Ack()
@@ -306,6 +306,43 @@ func TestReadingStopsWhenLanesAreFullAndGoesOnWhenTheyAreNot(t *testing.T) {
 	require.NoError(t, s.Close())
 	readers.Wait()
 	require.Equal(t, int64(2*each), c.committed("billing", "orders"))
+}
+
+// I8: messages of 1 MB are bounded by their bytes.
+func TestLargeMessagesOfAStalledHandlerAreBoundedByBytes(t *testing.T) {
+	c := newCluster(t, 2, "orders")
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytes(2<<20))
+	require.NoError(t, err)
+	defer client.Close()
+	const large, most = 60, 8 // MB
+	for i := range large {
+		require.NoError(t, client.ProduceSync(context.Background(), &kgo.Record{
+			Topic: "orders", Key: []byte("k" + strconv.Itoa(i%4)), Value: make([]byte, 1<<20-1024),
+		}).FirstErr())
+	}
+	s := newSubscriber(t, c.config("billing"), watermillkafka.LanesConfig{PartitionBytes: most << 20, Drain: 50 * time.Millisecond})
+	out, err := s.Subscribe(context.Background(), "orders")
+	require.NoError(t, err)
+	var small atomic.Int64
+	var readers sync.WaitGroup
+	readers.Go(func() {
+		for m := range out {
+			if len(m.Payload) < 1<<10 { // the large ones are never answered
+				small.Add(1)
+				m.Ack()
+			}
+		}
+	})
+	await(t, "the bound is reached", func() bool { return watermillkafka.HeldForTest(s, 0) >= most })
+	// Fetches go on for the partition beside it: it is not that nothing was asked for.
+	for i := range 20 {
+		require.NoError(t, client.ProduceSync(context.Background(), &kgo.Record{Topic: "orders", Partition: 1, Value: []byte("small")}).FirstErr())
+		await(t, "the partition beside it", func() bool { return small.Load() == int64(i+1) })
+	}
+	require.LessOrEqual(t, watermillkafka.HeldForTest(s, 0), most+3)
+	require.NoError(t, s.Close())
+	readers.Wait()
 }
 
 func TestSubscribeTellsWhyItCannot(t *testing.T) {

@@ -248,7 +248,7 @@ func (s *subscription) drain(owned context.Context, p *partition, patience time.
 	p.lanes.Cancel()
 	grace, cancel := context.WithTimeout(context.Background(), cancelGrace)
 	defer cancel()
-	if !p.lanes.Idle(grace) {
+	if !p.lanes.Idle(grace) { //nolint:contextcheck // the other one has ended
 		s.log.Error("A handler ignores its cancelled context: its message may be handled again beside it",
 			context.Cause(ctx), watermill.LogFields{"partition": p.lanes.ID()})
 	}
