@@ -104,6 +104,7 @@ var (
 	ours = strings.NewReplacer(
 		"tidings.", "main.tidings_",
 		"clock_timestamp()", "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)",
+		"statement_timestamp()", "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)",
 		" * interval '1 millisecond'", "",
 		"jsonb_array_elements_text(", "json_each(",
 		"decode(value, 'hex')", "unhex(value)",

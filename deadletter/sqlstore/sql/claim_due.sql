@@ -1,10 +1,11 @@
 -- Claims keys whose head is due, the longest due first. $1 group, $2 handlers as
--- a JSON array, $3 member, $4 lease in ms, $5 at most
+-- a JSON array, $3 member, $4 lease in ms, $5 at most. What is due is found by an
+-- index, for which the time must not change within the statement.
 WITH chosen AS MATERIALIZED (
     SELECT p.id
     FROM tidings.parked_key p
     JOIN tidings.handler h ON h.id = p.handler_id
-    WHERE p.due <= clock_timestamp() AND p.request_id IS NULL AND (p.claimed_until IS NULL OR p.claimed_until <= clock_timestamp())
+    WHERE p.due <= statement_timestamp() AND p.request_id IS NULL AND (p.claimed_until IS NULL OR p.claimed_until <= clock_timestamp())
       AND h.grp = $1::text AND h.name IN (SELECT value FROM jsonb_array_elements_text($2::jsonb))
       AND h.epoch = (SELECT max(n.epoch) FROM tidings.handler n WHERE n.grp = h.grp AND n.name = h.name)
     ORDER BY p.due, p.id LIMIT $5::bigint
