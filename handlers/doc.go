@@ -9,12 +9,16 @@
 //   - InTx: once in effect. The function's writes through its transaction and
 //     the inbox row commit together or not at all. What it does elsewhere (an
 //     HTTP call) is at least once.
+//   - Batch: as InTx, for many events in one transaction, all or none. When it
+//     fails it is split until the failing event is alone, which is retried as
+//     ever; so the function runs again for the others, after a rollback.
 //   - Order: for one key, a handler first applies events in the log's order.
-//     InTx handlers are one at a time per key across all members; plain ones may
-//     overlap with an attempt that outlived its deadline in another member.
+//     InTx and Batch handlers are one at a time per key across all members; plain
+//     ones may overlap with an attempt that outlived its deadline in another
+//     member.
 //   - The function's context ends with the attempt's timeout and carries the
 //     event as the cause of events made with it (event.CauseFrom), and the
-//     attempt's number (Attempt).
+//     attempt's number (Attempt). That of a batch carries no event.
 //
 // A function steers what happens next by its error: nil finishes the event,
 // RetryAfter waits, Reject gives up at once, any other error is tried again by

@@ -12,6 +12,9 @@
 //     before. Parked: earlier events of the key are parked, this one is behind
 //     them. Late: the ID is unknown, but its sequence is not above the last one
 //     applied of its source and aggregate: disorder, which is never dropped.
+//   - Batches (ApplyBatch) are answered as their events one by one would be, and
+//     are there whole or not at all. Members lock keys in one order: batches
+//     that overlap wait for each other and do not deadlock.
 //   - Memory. An ID is remembered for the whole retention after its admission:
 //     the longest retention that any member asked of the database. An unknown
 //     UUIDv7 older than that is judged by its sequence (at or below the last:

@@ -25,6 +25,9 @@
 //     What is finished ahead holds its place only. One key counts for a quarter
 //     of a partition's pending messages at most, one tenant for half, so that
 //     what lies behind their floods is read, within RunAhead and bytes.
+//   - A worker may gather more of its partition's ready messages, and the runs
+//     behind them in their lanes, into its slot, and settle each on its own:
+//     their order, the watermark and the drain are those of single messages.
 //   - In a pause nothing starts; what handlers have is finished and counts.
 //   - Draining finishes what is below the highest message that has started, so
 //     that little is repeated by the next owner, and gives up on what keeps
