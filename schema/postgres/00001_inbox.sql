@@ -415,7 +415,9 @@ BEGIN
     UPDATE tidings.dead_letter SET cause = why, error = of_error, stack = of_stack,
         attempts = greatest(attempts + 1, tries), first_failed = coalesce(first_failed, first_at, last_at, clock_timestamp()),
         last_failed = coalesce(last_at, clock_timestamp()), due = due_at
-    WHERE id = letter AND handler_id = handler AND event_id = event
+    WHERE id = letter AND handler_id = handler AND event_id = event AND EXISTS (
+        SELECT FROM tidings.parked_key p WHERE p.id = parked_key_id
+            AND p.topic = of_topic AND p.keyless = (of_key IS NULL) AND p.key = coalesce(of_key, p.key))
     RETURNING parked_key_id, attempts INTO parent, total;
     IF NOT FOUND THEN
         RETURN 5;

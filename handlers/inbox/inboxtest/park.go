@@ -315,4 +315,7 @@ func testIndependentLetters[Tx any](t *testing.T, db Database[Tx]) {
 	other = a
 	other.Place.Key, other.Letter, other.Handler = []byte("o-2"), keys[1].Head, handlers[1]
 	db.expect(t, m, other, inbox.Gone) // under another key: its lock is not held
+	before := db.Letters(t)
+	db.park(t, m, other, failed(), inbox.Gone)
+	require.Equal(t, before, db.Letters(t))
 }

@@ -93,12 +93,8 @@ func (b *Inbox) retry(ctx context.Context, a *inbox.Admission, effect func(ctx c
 	}
 	defer rollback(ctx, tx)
 	if answer == inbox.Fresh {
-		id, err := b.register(ctx, a.Handler)
-		if err == nil {
-			err = tx.QueryRow(ctx, postgres.Admit, postgres.AdmitArgs(id, a, postgres.Retry)...).Scan(&answer, nil)
-		}
-		if err != nil {
-			return 0, notAdmitted(a, err)
+		if answer, err = b.admitLetter(ctx, tx, a); err != nil {
+			return 0, err
 		}
 	}
 	switch answer {
@@ -116,6 +112,21 @@ func (b *Inbox) retry(ctx context.Context, a *inbox.Admission, effect func(ctx c
 	}
 	if err := commit(ctx, tx); err != nil {
 		return 0, fmt.Errorf("apply event %s: %w", a.EventID, err)
+	}
+	return answer, nil
+}
+
+// admitLetter admits a parked event whose turn it is, in tx, which holds the lock.
+func (b *Inbox) admitLetter(ctx context.Context, tx pgx.Tx, a *inbox.Admission) (answer inbox.Answer, err error) {
+	id, err := b.register(ctx, a.Handler)
+	if err == nil {
+		err = tx.QueryRow(ctx, postgres.Admit, postgres.AdmitArgs(id, a, postgres.Retry)...).Scan(&answer, nil)
+	}
+	if err != nil {
+		return 0, notAdmitted(a, err)
+	}
+	if answer == inbox.Duplicate { // applied just now, under another key
+		return b.turn(ctx, tx, a)
 	}
 	return answer, nil
 }

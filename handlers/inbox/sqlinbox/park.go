@@ -81,6 +81,9 @@ func (b *Inbox) retry(ctx context.Context, a *inbox.Admission, effect func(ctx c
 		answer, err := b.dialect.turn(ctx, tx, id, a, true)
 		if err == nil && answer == inbox.Fresh {
 			answer, err = b.dialect.admit(ctx, tx, id, a, postgres.Retry)
+			if err == nil && answer == inbox.Duplicate { // just now, under another key
+				answer, err = b.dialect.turn(ctx, tx, id, a, true)
+			}
 		}
 		return answer, err
 	})

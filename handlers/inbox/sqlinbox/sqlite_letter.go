@@ -146,7 +146,7 @@ func (d *sqliteDialect) fail(ctx context.Context, tx querier, handler int32, a *
 	}
 	var parent, attempts int64
 	err := tx.QueryRowContext(ctx, sqliteFail, a.Letter, handler, a.EventID[:], string(c.Cause), c.Error, c.Stack, c.Attempts,
-		milliseconds(c.First), milliseconds(c.Last), milliseconds(c.Due), time.Now().UnixMilli()).Scan(&parent, &attempts)
+		milliseconds(c.First), milliseconds(c.Last), milliseconds(c.Due), time.Now().UnixMilli(), b.Place.Topic, blob(b.Place.Key)).Scan(&parent, &attempts)
 	if errors.Is(err, sql.ErrNoRows) {
 		return inbox.Gone, nil
 	}
