@@ -71,6 +71,12 @@ func start(t testing.TB, c kafkastore.Config) *member {
 	t.Helper()
 	s, err := kafkastore.New(c)
 	require.NoError(t, err)
+	return run(t, s)
+}
+
+// run runs s until the end of the test, or stop.
+func run(t testing.TB, s *kafkastore.Store) *member {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
