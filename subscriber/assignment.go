@@ -26,7 +26,7 @@ func (s *subscription) assigned(_ context.Context, _ *kgo.Client, all map[string
 	for _, id := range ids {
 		if s.partitions[id] == nil {
 			s.partitions[id] = &partition{
-				lanes: s.lanes.Open(id), committed: -1, watermark: -1, moved: time.Now(),
+				lanes: s.lanes.Open(id), committed: -1, watermark: -1, ahead: ahead{epoch: -1}, epoch: -1, moved: time.Now(),
 				lost: make(chan struct{}), gone: make(chan struct{}),
 			}
 		}

@@ -32,11 +32,7 @@ func (h *handout) Gather(most int, bytes int64) []*delivery.Delivery {
 	}
 	from := len(b.items)
 	for _, it := range h.item.Gather(most, bytes) {
-		r := &it.Value
-		if r.delivery == nil {
-			r.delivery = newDelivery(r.kafka)
-		}
-		d := r.delivery
+		d := it.Value.delivery
 		d.Attempt, d.RetryIn, d.Alone, d.Feed = it.Attempt(), 0, false, nil
 		b.items = append(b.items, it)
 		b.deliveries = append(b.deliveries, d)

@@ -75,6 +75,7 @@ func (s *subscription) groupOptions() []kgo.Opt {
 		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
+		kgo.OnOffsetsFetched(s.fetched),
 		kgo.WithHooks(&s.health),
 	}
 	if c.InstanceID != "" {
@@ -166,6 +167,7 @@ func (s *subscription) checkTopic(ctx context.Context, client *kgo.Client) error
 	}
 	switch err := topics[s.topic].Err; {
 	case err == nil:
+		s.topicID = topics[s.topic].ID // nobody else runs yet
 		return nil
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		if s.config.WaitForTopic {

@@ -62,19 +62,22 @@ func (s *subscription) commitLast(parts map[int32]*partition) bool {
 // transient tells whether the same commit may do better later.
 func transient(err error) bool {
 	var answer *kerr.Error
-	return !errors.As(err, &answer) || answer.Retriable || errors.Is(err, kerr.RebalanceInProgress)
+	return !errors.As(err, &answer) || answer.Retriable || errors.Is(err, kerr.RebalanceInProgress) ||
+		errors.Is(err, kerr.OffsetMetadataTooLarge) // it goes without
 }
 
-// commit stores the watermarks of parts that have moved, and nothing above them.
-// It returns the first error. The caller holds commits.
+// commit stores the watermarks of parts, and with each what is finished above it,
+// where something has moved. It returns the first error. The caller holds commits.
 func (s *subscription) commit(ctx context.Context, parts map[int32]*partition) error {
 	offsets := map[int32]kgo.EpochOffset{}
+	notes := map[int32]string{}
 	for id, p := range parts {
 		if p.isLost() {
 			continue
 		}
-		if next, ok := p.lanes.Watermark(); ok && next != p.committed {
+		if next, note, ok := s.progress(id, p); ok {
 			offsets[id] = kgo.EpochOffset{Epoch: -1, Offset: next}
+			notes[id] = note
 		}
 	}
 	if len(offsets) == 0 {
@@ -82,6 +85,16 @@ func (s *subscription) commit(ctx context.Context, parts map[int32]*partition) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
+	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
+		for _, t := range req.Topics {
+			for i := range t.Partitions {
+				if p := &t.Partitions[i]; notes[p.Partition] != "" {
+					p.Metadata = kmsg.StringPtr(notes[p.Partition])
+				}
+			}
+		}
+		return nil
+	})
 	var failed error
 	s.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.topic: offsets},
 		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
@@ -93,11 +106,14 @@ func (s *subscription) commit(ctx context.Context, parts map[int32]*partition) e
 			for _, t := range resp.Topics {
 				for _, r := range t.Partitions {
 					if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+						if errors.Is(err, kerr.OffsetMetadataTooLarge) {
+							s.plain = true
+						}
 						s.commitFailed(r.Partition, err)
 						failed = cmp.Or(failed, err)
 					} else if p := parts[r.Partition]; p != nil {
 						s.mu.Lock()
-						p.committed = offsets[r.Partition].Offset
+						p.committed, p.note = offsets[r.Partition].Offset, notes[r.Partition]
 						s.mu.Unlock()
 					}
 				}
@@ -111,9 +127,31 @@ func (s *subscription) commit(ctx context.Context, parts map[int32]*partition) e
 	return failed
 }
 
+// progress returns the watermark of p and what is finished above it, as it is to
+// be committed; ok is false when the group knows.
+func (s *subscription) progress(id int32, p *partition) (next int64, note string, ok bool) {
+	next, fed, runs, ok := p.lanes.Ahead(aheadRuns)
+	if !ok {
+		return 0, "", false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := ahead{epoch: p.epoch, runs: p.ahead.with(runs, fed)}
+	for len(a.runs) > 0 && a.runs[0].From <= next { // an earlier owner went on from here
+		next, a.runs = max(next, a.runs[0].To), a.runs[1:]
+	}
+	if !s.plain {
+		note = a.encode(place{topic: s.topicID, partition: id, offset: next})
+	}
+	return next, note, next != p.committed || note != p.note
+}
+
 // commitFailed reports an error; the next commit carries the same offsets again.
 func (s *subscription) commitFailed(partition int32, err error) {
 	switch {
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		s.log.Info("the broker does not take what is finished ahead with the offsets, it would be repeated after a crash: raise offset.metadata.max.bytes to 4096",
+			"partition", partition)
 	case errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration),
 		errors.Is(err, kerr.UnknownMemberID), errors.Is(err, context.DeadlineExceeded):
 		s.log.Warn("offsets not committed, what was finished since the last commit may be repeated",

@@ -44,9 +44,10 @@ type Config struct {
 	// groups.Pause. For clusters on which the user may not read that topic.
 	WithoutControlTopic bool
 
-	Limits  Limits
-	Fetch   Fetch
-	Timings Timings
+	Limits   Limits
+	Fairness Fairness
+	Fetch    Fetch
+	Timings  Timings
 
 	// RetryDelay is how long a lane sleeps after its attempt-th nack, unless the
 	// router says otherwise. Default: 100 ms doubling to 30 s, each with jitter.
@@ -92,21 +93,25 @@ type Limits struct {
 	PartitionPending int
 	// RunAhead is how far, in messages, the newest message read of a partition
 	// may be ahead of the oldest unfinished one. What is finished ahead is
-	// repeated after a crash. Default 100,000.
+	// committed with the offset, as far as 2 KB tell it: the rest is repeated
+	// after a crash. Default 100,000.
 	RunAhead int
-	// Bytes bounds keys, values and headers from the oldest unfinished message
-	// of each partition to its newest. Default 256 MiB.
+	// Bytes bounds what unfinished messages hold, keys, values, headers and 480
+	// bytes for each, and 160 bytes for each message that is finished ahead of an
+	// unfinished one. Default 256 MiB.
 	Bytes int64
 	// PartitionBytes is the same for one partition. Default 64 MiB.
 	PartitionBytes int64
 }
 
 // Fetch bounds what is read from the brokers ahead of the lanes, on top of
-// Limits.Bytes: MaxBytes times Concurrent, as the brokers send it. That counts
-// compressed bytes. Fetched batches are held uncompressed, so compressed topics
-// take more by their compression ratio: with batches that shrink to a tenth, ten
-// times as much. And brokers send a first batch that is larger than these bounds
-// all the same (KIP-74).
+// Limits.Bytes: MaxBytes times Concurrent, as the brokers send it, and once more
+// that while a part of it is handed to the lanes. That counts compressed bytes.
+// Fetched batches are held uncompressed until they are in the lanes, so compressed
+// topics take more by their compression ratio: with batches that shrink to a
+// tenth, ten times as much. And brokers send a first batch that is larger than
+// these bounds all the same (KIP-74). In the lanes messages are copies: none holds
+// more of a batch than itself.
 type Fetch struct {
 	// MaxBytes of one fetch. Default 8 MiB.
 	MaxBytes int32
@@ -241,6 +246,9 @@ func (c Config) validate() error {
 		if n.negative {
 			return fmt.Errorf("%s is %v: leave it zero for the default, or use a positive value", n.name, n.value)
 		}
+	}
+	if err := c.Fairness.validate(); err != nil {
+		return err
 	}
 	switch {
 	case l.PartitionRunning > l.Running:

@@ -3,11 +3,7 @@ package subscriber
 import (
 	"context"
 	"sync"
-	"unsafe"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/internal/delivery"
 	"github.com/tidings-bus/tidings/internal/lanes"
 )
@@ -68,11 +64,7 @@ type handout struct {
 
 // begin starts the attempt at the item.
 func (h *handout) begin(values context.Context) *delivery.Context {
-	r := &h.item.Value
-	if r.delivery == nil {
-		r.delivery = newDelivery(r.kafka)
-	}
-	d := r.delivery
+	d := h.item.Value.delivery
 	d.Attempt, d.RetryIn, d.Alone, d.Feed = h.item.Attempt(), 0, false, nil
 	if h.feeds {
 		d.Feed = h
@@ -122,23 +114,4 @@ func (s *subscription) nacked(d *delivery.Delivery) lanes.Outcome {
 		return lanes.RetryIn(delay).Alone()
 	}
 	return lanes.RetryIn(delay)
-}
-
-func newDelivery(r *kgo.Record) *delivery.Delivery {
-	return &delivery.Delivery{
-		Topic:     r.Topic,
-		Partition: r.Partition,
-		Offset:    r.Offset,
-		Time:      r.Timestamp,
-		Record:    event.KafkaRecord{Key: r.Key, Value: r.Value, Headers: headers(r.Headers)},
-	}
-}
-
-// The two header types are the same but for their names; this does not compile
-// when they are not.
-var _ = event.KafkaHeader(kgo.RecordHeader{})
-
-// headers saves copying the headers of every message.
-func headers(h []kgo.RecordHeader) []event.KafkaHeader {
-	return unsafe.Slice((*event.KafkaHeader)(unsafe.SliceData(h)), len(h)) //nolint:gosec // the line above keeps it sound
 }

@@ -7,8 +7,11 @@
 //   - Every message is handed out until it is acked. Nothing is dropped: what
 //     cannot be decoded is handed out as it is. Aborted transactional records are
 //     never seen (read_committed).
-//   - Offsets are committed only up to the first message that is not acked. After
-//     a crash, what was acked above it or since the last commit comes again.
+//   - Offsets are committed only up to the first message that is not acked. What
+//     was acked above it is committed beside, as the offset's metadata, in 2 KB at
+//     most: after a crash it does not come again, only what was acked since the
+//     last commit, and what did not fit. Metadata of other tools, and offsets that
+//     were reset by them, skip nothing.
 //   - When partitions are revoked and when the subscriber stops, what has started
 //     is finished, within Timings.Drain, and committed before the group goes on:
 //     a member that leaves in good order repeats nothing, unless messages keep

@@ -55,3 +55,23 @@ func FullForTest(s *Subscriber) bool {
 	}
 	return len(s.subscriptions) > 0
 }
+
+// AheadForTest counts the offsets that s has committed above its watermarks.
+func AheadForTest(s *Subscriber) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := int64(0)
+	for sub := range s.subscriptions {
+		sub.mu.Lock()
+		for id, p := range sub.partitions {
+			a, err := decodeAhead(p.note, place{topic: sub.topicID, partition: id, offset: p.committed})
+			for _, r := range a.runs {
+				if err == nil {
+					n += r.To - r.From
+				}
+			}
+		}
+		sub.mu.Unlock()
+	}
+	return n
+}

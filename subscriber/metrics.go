@@ -13,6 +13,7 @@ import (
 // meters are the metrics of all subscribers with one registerer.
 type meters struct {
 	received    *prometheus.CounterVec
+	spared      *prometheus.CounterVec
 	outcomes    *prometheus.CounterVec
 	commits     *prometheus.CounterVec
 	rebalances  *prometheus.CounterVec
@@ -49,6 +50,7 @@ func newMeters(r prometheus.Registerer) (*meters, error) {
 		return v
 	}
 	m.received = counter("received_total", "Messages read.")
+	m.spared = counter("spared_total", "Messages not handed out, for an earlier owner of the partition had finished them.")
 	m.outcomes = counter("outcomes_total", "Attempts by their outcome, ack or nack.", "outcome")
 	m.commits = counter("commits_total", "Offset commits by their result, ok or failed.", "result")
 	m.rebalances = counter("rebalances_total", "Rebalances of the group that this member took part in.")

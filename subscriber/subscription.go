@@ -2,9 +2,7 @@ package subscriber
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -43,23 +41,24 @@ type subscription struct {
 	room       chan struct{}        // a partition may be polled again
 	pollable   bool
 	asked      time.Time // for the ends of the log
+	topicID    [16]byte  // zero while not known
 
 	// commits is held while offsets are on their way, and when partitions have
 	// changed hands: nothing may be committed for one that is gone.
 	commits sync.Mutex
+	plain   bool // the broker takes no metadata of ours
 }
 
-// record is what a lane carries: the Kafka record and, from its first attempt on,
-// its delivery.
-type record struct {
-	kafka    *kgo.Record
-	delivery *delivery.Delivery
-}
+// record is what a lane carries.
+type record struct{ delivery *delivery.Delivery }
 
 // partition is one assigned partition.
 type partition struct {
 	lanes     *lanes.Partition[record]
-	committed int64     // what the group knows; -1: nothing from us
+	committed int64     // what the group knows; -1: nothing
+	note      string    // its metadata, as far as it is ours
+	ahead     ahead     // what earlier owners had finished and we have not read yet
+	epoch     int32     // the highest leader epoch of what was read
 	end       int64     // the next offset of the log, as far as known
 	full      bool      // the lanes want it paused
 	paused    bool      // the client has it paused
@@ -123,6 +122,8 @@ func newSubscription(ctx context.Context, config Config, m *meters, topic string
 		},
 		Work:   s.deliver,
 		Offers: true,
+		Place:  placeBytes,
+		Fair:   config.Fairness.shares(),
 	})
 	s.group.reader = groups.Reader{Connection: config.Connection, Logger: s.log}
 	s.halt = sync.OnceFunc(func() { close(s.halted) })
@@ -197,70 +198,4 @@ func (s *subscription) poll(ctx context.Context) {
 		s.regulate()
 		s.client.AllowRebalance()
 	}
-}
-
-// feed adds one partition's records to its lanes. The slice is for reuse.
-func (s *subscription) feed(f kgo.FetchTopicPartition, entries []lanes.Entry[record]) []lanes.Entry[record] {
-	s.mu.Lock()
-	p := s.partitions[f.Partition]
-	if p == nil { // revoked, its records are for somebody else
-		s.mu.Unlock()
-		return entries
-	}
-	p.end = max(f.HighWatermark, p.end)
-	into := p.lanes
-	s.mu.Unlock()
-
-	received := 0
-	for _, r := range f.Records {
-		e := lanes.Entry[record]{Offset: r.Offset}
-		if r.Attrs.IsControl() {
-			e.Skip = true // but the watermark must get over it
-		} else {
-			received++
-			e.Key, e.Size, e.Value = r.Key, size(r), record{kafka: r}
-		}
-		entries = append(entries, e)
-	}
-	s.metrics.received.WithLabelValues(s.config.Group, s.topic).Add(float64(received))
-	if err := into.Add(entries...); err != nil {
-		s.rewound(f.Partition, into, entries, err)
-	}
-	return entries
-}
-
-// rewound starts a partition anew whose log went back: what it holds now under
-// the old offsets may be other messages.
-func (s *subscription) rewound(id int32, old *lanes.Partition[record], entries []lanes.Entry[record], err error) {
-	if order, ok := errors.AsType[*lanes.OrderError](err); ok {
-		from := slices.IndexFunc(entries, func(e lanes.Entry[record]) bool { return e.Offset == order.Offset })
-		entries = entries[from:]
-	}
-	s.log.Error("the log went back: its leader changed uncleanly and messages may be lost; reading on from where it stands",
-		"partition", id, "error", err)
-	s.commits.Lock()
-	defer s.commits.Unlock()
-	s.mu.Lock()
-	p := s.partitions[id]
-	if p == nil || p.lanes != old {
-		s.mu.Unlock()
-		return
-	}
-	p.lanes = s.lanes.Open(id)
-	p.committed, p.end, p.full = -1, 0, false
-	into := p.lanes
-	s.mu.Unlock()
-	s.end(map[int32]*lanes.Partition[record]{id: old})
-	if err := into.Add(entries...); err != nil {
-		s.log.Error("records out of order in one fetch", "partition", id, "error", err)
-	}
-}
-
-// size is what a record holds in memory, roughly.
-func size(r *kgo.Record) int {
-	n := 256 + len(r.Key) + len(r.Value)
-	for _, h := range r.Headers {
-		n += 40 + len(h.Key) + len(h.Value)
-	}
-	return n
 }

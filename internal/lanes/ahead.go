@@ -5,27 +5,23 @@ package lanes
 type Run struct{ From, To int64 }
 
 // Ahead returns what is finished above the watermark, in order: the first most
-// runs of it. ok is false while the partition has no watermark to be above of.
-// Entries added with Skip are finished. It goes through what is held up to the
-// highest finished message.
-func (p *Partition[V]) Ahead(most int) (watermark int64, runs []Run, ok bool) {
+// runs of it, which lie below next. The watermark is as Watermark has it; while
+// nothing is finished below the oldest message, but something above it, it is
+// that message. Entries added with Skip are finished. Ahead looks at what is held
+// up to the highest finished message.
+func (p *Partition[V]) Ahead(most int) (watermark, next int64, runs []Run, ok bool) {
 	p.set.mu.Lock()
 	defer p.set.mu.Unlock()
 	log := p.log[p.head:]
-	if len(log) == 0 {
-		return p.watermark, nil, p.watermark >= 0
-	}
-	// Before anything is finished the watermark is the oldest message: nothing
-	// below it was added.
+	left := len(log) - p.pending
 	watermark = p.watermark
 	if watermark < 0 {
+		if left == 0 {
+			return -1, p.next, nil, false
+		}
 		watermark = log[0].offset
 	}
-	if p.ahead == 0 {
-		return watermark, nil, true
-	}
-	left := p.ahead
-	for i := 0; i < len(log) && left > 0; {
+	for i := 0; left > 0 && len(runs) < most; {
 		if log[i].state != done {
 			i++
 			continue
@@ -35,10 +31,7 @@ func (p *Partition[V]) Ahead(most int) (watermark int64, runs []Run, ok bool) {
 			i++
 			left--
 		}
-		if len(runs) == most {
-			break
-		}
 		runs = append(runs, Run{From: log[from].offset, To: log[i-1].offset + 1})
 	}
-	return watermark, runs, true
+	return watermark, p.next, runs, true
 }

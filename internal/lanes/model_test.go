@@ -444,6 +444,7 @@ func (m *model) check() {
 		if p.watermark != want { // I5
 			m.failf("watermark of partition %d is %d, want %d", p.id, p.watermark, want)
 		}
+		m.checkAhead(mp)
 		if p.pending != left || p.running != up+slots {
 			m.failf("partition %d counts %d pending, %d running; want %d, %d", p.id, p.pending, p.running, left, up+slots)
 		}
@@ -471,6 +472,26 @@ func (m *model) check() {
 	overshoot := 4 * m.batch
 	if len(m.out)+len(m.groups) > modelLimits.Running || counted > modelLimits.Pending*128/100+overshoot || bytes > modelLimits.Bytes*128/100+int64(overshoot)*220+4*300 {
 		m.failf("past the total limits: %d out, %d pending, %d bytes", len(m.out)+len(m.groups), counted, bytes)
+	}
+}
+
+// checkAhead compares what is finished above the watermark (I5).
+func (m *model) checkAhead(mp *modelPartition) {
+	m.s.mu.Unlock()
+	watermark, next, runs, ok := mp.p.Ahead(1 << 20)
+	m.s.mu.Lock()
+	in := func(offset int64) bool {
+		return slices.ContainsFunc(runs, func(r Run) bool { return r.From <= offset && offset < r.To })
+	}
+	finished := false
+	for _, v := range mp.log {
+		finished = finished || v.finished
+		if v.finished != (v.offset < watermark || in(v.offset)) && ok {
+			m.failf("message %d of partition %d, finished %v: %d and %v say otherwise", v.offset, mp.p.id, v.finished, watermark, runs)
+		}
+	}
+	if ok != finished || len(mp.log) > 0 && next <= mp.log[len(mp.log)-1].offset {
+		m.failf("partition %d, something finished %v: ahead says %d, %d, %v, %v", mp.p.id, finished, watermark, next, runs, ok)
 	}
 }
 

@@ -96,6 +96,7 @@ func (m *model) settle() {
 				v.finished = !gone
 			case withdrawn:
 				v.attempts--
+			case failed:
 			}
 		}
 		back[v.key] = back[v.key] || v.key != "" && out.verdict != finished
