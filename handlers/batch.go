@@ -194,7 +194,7 @@ func (h *boundBatch[Tx, T]) Handle(ctx context.Context, c Call) (inbox.Answer, e
 func (h *boundBatch[Tx, T]) call(ctx context.Context, tx Tx, c *Call, es []event.Of[T]) error {
 	a := batchAttempt{h.attempt(ctx, c)}
 	defer a.Cancel()
-	return h.fn(a, tx, es)
+	return h.fn(a, tx, es) //nolint:contextcheck // a is derived from ctx
 }
 
 // batchAttempt is an attempt at many events: none of them is the cause of new

@@ -24,7 +24,7 @@ func ExampleBatch() {
 		for i, e := range es {
 			orders[i], totals[i] = e.Aggregate().ID, e.Payload.Total
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO turnover (order_id, total) SELECT * FROM unnest($1::text[], $2::int[])`, orders, totals)
+		_, err := tx.Exec(ctx, `INSERT INTO turnover (order_id, total) SELECT o, t FROM unnest($1::text[], $2::int[]) AS x(o, t)`, orders, totals)
 		return err // rolls back all, and the batch is split
 	}).Of(handlers.BatchSettings{Max: 1000})
 	fmt.Println(stats.Name())

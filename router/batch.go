@@ -16,12 +16,12 @@ import (
 
 // batching is how a subscription brings events to a handler in batches.
 type batching struct {
-	handler *boundHandler
-	bound   handlers.BatchBound
 	handlers.BatchSettings
 
-	events prometheus.Observer // of each batch that was applied
-	splits prometheus.Counter
+	handler *boundHandler
+	bound   handlers.BatchBound
+	events  prometheus.Observer // of each batch that was applied
+	splits  prometheus.Counter
 }
 
 // alone refuses a batch handler that would share its group.
@@ -90,7 +90,7 @@ func (s *subscription) handleBatch(ctx context.Context, first *delivery.Delivery
 	if p, _ := first.State.(*progress); !p.untried() {
 		return s.handleAlone(ctx, first)
 	}
-	if _, ok := s.batch.handler.mayRun(); !ok {
+	if _, ok := s.batch.handler.mayBatch(); !ok {
 		return s.handleAlone(ctx, first)
 	}
 	all := append([]*delivery.Delivery{first}, s.gather(ctx, first, feed)...)
@@ -101,7 +101,7 @@ func (s *subscription) handleBatch(ctx context.Context, first *delivery.Delivery
 	defer s.inFlight.Sub(float64(len(all) - 1))
 	b := &batch{batching: s.batch, sub: s, ctx: ctx, feed: feed, blocked: map[string]bool{}}
 	together, ordinary := b.sort(all)
-	b.apply(together)
+	b.apply(together) //nolint:contextcheck // b carries ctx
 	for _, m := range b.passable(ordinary) {
 		if !b.stopped && !b.blocked[m.key()] {
 			b.deliver(m)
@@ -252,7 +252,7 @@ func (b *batch) apply(ms []*batched) {
 		}
 		return
 	}
-	if wait, ok := b.handler.mayRun(); !ok {
+	if wait, ok := b.handler.mayBatch(); !ok {
 		b.putOff(ms, wait)
 		return
 	}

@@ -94,7 +94,7 @@ func testBatchLikeOneByOne[Tx any](t *testing.T, db Database[Tx]) {
 		require.NoError(t, err)
 		return answer
 	}
-	random := rand.New(rand.NewPCG(8, uint64(db.Races)))
+	random := rand.New(rand.NewPCG(8, uint64(db.Races))) //nolint:gosec // chooses a test's events
 	var log []inbox.Admission
 	total, counts := 0, map[inbox.Answer]int{}
 	for total < db.Races {
@@ -269,6 +269,8 @@ func testBatchFailures[Tx any](t *testing.T, db Database[Tx]) {
 // testBatchRace lets members go through the same events in batches of their own
 // cut, beside one that has them one by one: no deadlock, each effect once, those
 // of a key in order.
+//
+//nolint:gocognit // one race, told from its start to its end
 func testBatchRace[Tx any](t *testing.T, db Database[Tx]) {
 	t.Helper()
 	const keys, perKey = 12, 10

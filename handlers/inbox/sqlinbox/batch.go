@@ -147,7 +147,7 @@ func runStatement(ctx context.Context, tx *sql.Tx, s *postgres.Statement) error 
 		}
 		return s.Counted(n)
 	}
-	rows, err := tx.QueryContext(ctx, s.Query, args...)
+	rows, err := tx.QueryContext(ctx, s.Query, args...) //nolint:rowserrcheck // Rows does
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (p *prepared) statement(ctx context.Context, query string) (*sql.Stmt, erro
 
 // QueryRowContext implements querier.
 func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	s, err := p.statement(ctx, query)
+	s, err := p.statement(ctx, query) //nolint:sqlclosecheck // close does
 	if err != nil {
 		return p.tx.QueryRowContext(ctx, query, args...) // says the same
 	}
@@ -231,7 +231,7 @@ func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...an
 
 // ExecContext implements querier.
 func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	s, err := p.statement(ctx, query)
+	s, err := p.statement(ctx, query) //nolint:sqlclosecheck // close does
 	if err != nil {
 		return nil, err
 	}

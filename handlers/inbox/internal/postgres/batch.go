@@ -307,7 +307,7 @@ func (b *Batch) read() []Statement {
 }
 
 func drain(rows Rows) error {
-	for rows.Next() { //nolint:revive // what they say is of no use
+	for rows.Next() { // what they say is of no use
 	}
 	return rows.Err()
 }

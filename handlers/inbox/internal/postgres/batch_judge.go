@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -102,51 +101,62 @@ func (b *Batch) judge() {
 
 // judgeOne is the judgement of admit.sql, mode 1.
 func (b *Batch) judgeOne(e *batchEvent) inbox.Answer {
-	c, k := b.cover, e.key
-	past := c.retention > 0 && e.time != nil && *e.time < c.now-c.retention
-	unsure, passed, behind := false, false, false
-	partition := strconv.Itoa(int(e.Place.Partition))
-	var last int64
-	var known bool
-	if k != nil {
-		unsure = e.time == nil && c.retention > 0 && k.created < c.now-c.retention
-		var at int64
-		at, known = k.offsets[partition]
-		passed = known && e.Place.Offset >= 0 && e.Place.Offset <= at
-		last = at
-		if sequence, any := k.sequences[e.stream()]; any && e.Sequence > 0 {
-			behind = e.Sequence <= sequence
-		}
-	}
+	v := b.view(e)
 	switch {
-	case e.known:
+	case e.known, v.forgotten:
 		return inbox.Duplicate
-	case behind && (past || unsure && passed):
-		return inbox.Duplicate
-	case e.Sequence == 0 && (past || unsure) && passed:
-		return inbox.Duplicate
-	case k != nil && k.parked, e.parked:
+	case e.key != nil && e.key.parked, e.parked:
 		return inbox.Parked
-	case behind:
+	case v.late:
 		return inbox.Late
 	}
+	c := b.cover
 	e.covered = e.time != nil && *e.time >= c.from && *e.time < c.until && *e.time >= c.now-c.retention/2
-	if k == nil {
+	if e.key == nil {
 		return inbox.Fresh
 	}
 	if e.Place.Offset >= 0 {
-		// One applied below the last, while its ID would still be known, says
-		// that offsets began anew.
-		at := e.Place.Offset
-		if known && (e.time == nil || past) {
-			at = max(at, last)
-		}
-		k.move(partition, at)
+		e.key.move(v.partition, v.kept)
 	}
 	if e.Sequence > 0 {
-		k.raise(e.stream(), e.Sequence)
+		e.key.raise(e.stream(), e.Sequence)
 	}
 	return inbox.Fresh
+}
+
+// view is how an event stands to its key.
+type view struct {
+	partition string
+	late      bool  // its sequence is not above the last
+	forgotten bool  // its ID may be, and its sequence or offset says that it was applied
+	kept      int64 // the last offset when it is applied
+}
+
+func (b *Batch) view(e *batchEvent) view {
+	v := view{partition: strconv.Itoa(int(e.Place.Partition)), kept: e.Place.Offset}
+	k, c := e.key, b.cover
+	if k == nil {
+		return v
+	}
+	// past: an ID of that time is forgotten. unsure: it tells no time, and the
+	// key is old enough that IDs of it may be forgotten.
+	past := c.retention > 0 && e.time != nil && *e.time < c.now-c.retention
+	unsure := c.retention > 0 && e.time == nil && k.created < c.now-c.retention
+	last, known := k.offsets[v.partition]
+	passed := known && e.Place.Offset >= 0 && e.Place.Offset <= last
+	if e.Sequence > 0 {
+		sequence, applied := k.sequences[e.stream()]
+		v.late = applied && e.Sequence <= sequence
+		v.forgotten = v.late && (past || unsure && passed)
+	} else {
+		v.forgotten = passed && (past || unsure)
+	}
+	// One applied below the last, while its ID would still be known, says that
+	// offsets began anew.
+	if known && (e.time == nil || past) {
+		v.kept = max(v.kept, last)
+	}
+	return v
 }
 
 func (k *batchKey) move(partition string, offset int64) {
@@ -246,9 +256,8 @@ func (k *batchKey) movedJSON() string {
 	if len(k.moved) == 0 {
 		return "{}"
 	}
-	var text bytes.Buffer
-	_ = json.NewEncoder(&text).Encode(k.moved) // of strings and numbers: it cannot fail
-	return text.String()
+	text, _ := json.Marshal(k.moved) //nolint:errchkjson // of strings and numbers: it cannot fail
+	return string(text)
 }
 
 func (b *Batch) setStreams() (Statement, bool) {
