@@ -16,7 +16,9 @@
 //
 // What is not: the work's transaction and the sink's are two. When the process
 // dies after the work has committed and before the sink has confirmed, the
-// events are lost, and nobody will know. When the sink fails, the work is
+// events are lost, and nobody will know. So they are when the work fails though it
+// has committed: a commit that is cut off by the end of its context may have
+// happened. Commit under a context that a stop does not end. When the sink fails, the work is
 // done all the same; [*UnpublishedError] holds the events for the caller to
 // publish again. Where that must not happen, the events have to be stored in
 // the work's own transaction.

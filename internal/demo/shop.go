@@ -60,8 +60,12 @@ func (s Shop) validate() error {
 	return s.Store.validate()
 }
 
-// publishTimeout is how long an event that has happened waits for the brokers.
-const publishTimeout = time.Minute
+const (
+	// publishTimeout is how long an event that has happened waits for the brokers.
+	publishTimeout = time.Minute
+	// stepGrace is how long a step may take that has begun before the stop.
+	stepGrace = 10 * time.Second
+)
 
 // Run makes orders until all are made or ctx ends. In the first case it returns
 // nil when every event is acknowledged.
@@ -230,9 +234,13 @@ func (d *desk) pace(ctx context.Context) error {
 }
 
 // do is one business transaction: load, decide, save, commit. What the order
-// recorded is published when that has succeeded, also when the shop was told to
-// stop meanwhile: it has happened.
+// recorded is published when that has succeeded. A stop does not cut it off: of a
+// commit on its way nobody would know whether it happened.
 func (d *desk) do(ctx context.Context, p plan, s step) error {
+	stopped := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(stopped, func() { time.AfterFunc(stepGrace, cancel) })()
 	var recorded []event.Raised
 	err := d.dispatcher.Do(ctx, func(ctx context.Context) error {
 		return d.db.inTx(ctx, func(ctx context.Context, q querier) error {
