@@ -272,4 +272,4 @@ func (e *ends) serve(ctx context.Context, question func(ctx context.Context) (pl
 }
 
 // repairEvery is how often a member puts right what a compaction would get wrong.
-const repairEvery = 2 * time.Second
+const repairEvery = 500 * time.Millisecond

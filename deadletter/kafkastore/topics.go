@@ -130,6 +130,7 @@ func connectionOptions(c *Config) []kgo.Opt {
 		kgo.SeedBrokers(c.Connection.Brokers...),
 		kgo.ClientID(c.Connection.Client()),
 		kgo.WithLogger(clientLogger{c.Logger}),
+		kgo.MetadataMinAge(250 * time.Millisecond), // a partition's new leader is found soon
 		kgo.RetryBackoffFn(func(n int) time.Duration { return min(time.Second, 50*time.Millisecond<<min(n, 6)) }),
 	}
 	if c.Connection.TLS != nil {

@@ -56,6 +56,7 @@ type letter struct {
 	Due           time.Time       `json:"due,omitzero"`
 	Parked        time.Time       `json:"parked,omitzero"`
 	Since         time.Time       `json:"since,omitzero"`
+	Restored      bool            `json:"restored,omitempty"`
 }
 
 type originalRecord struct {
@@ -83,7 +84,7 @@ func encode(c *line.Change) (*kgo.Record, error) {
 		AggregateType: l.AggregateType, AggregateID: l.AggregateID, Sequence: l.Sequence,
 		Time: l.Time, Null: l.Record.Value == nil,
 		Cause: l.Cause, Error: l.Error, Stack: l.Stack, Attempts: l.Attempts,
-		First: l.First, Last: l.Last, Due: l.Due, Parked: l.Parked, Since: c.Since,
+		First: l.First, Last: l.Last, Due: l.Due, Parked: l.Parked, Since: c.Since, Restored: c.Restored,
 	}
 	if !bytes.Equal(l.Record.Key, l.Place.Key) {
 		w.RecordKey = l.Record.Key
@@ -157,7 +158,7 @@ func decode(r *kgo.Record) (line.Change, error) {
 	if want := line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID); want != c.Name {
 		return c, fmt.Errorf("its key is not %q, as its header says", strings.ToValidUTF8(want, "?"))
 	}
-	c.Letter, c.Line, c.Since = l, w.Line, w.Since
+	c.Letter, c.Line, c.Since, c.Restored = l, w.Line, w.Since, w.Restored
 	return c, nil
 }
 

@@ -25,6 +25,10 @@ type Change struct {
 	// parked. Zero: it was not parked.
 	Line  int64
 	Since time.Time
+	// Restored: by one who has read what was wrong with the log, see
+	// Lines.Stale. It counts also when the letter is known by another ID: a
+	// compaction has left the record that was wrong.
+	Restored bool
 }
 
 // Name is what the records of one parked event have in common, in words fit for

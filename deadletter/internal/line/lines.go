@@ -93,6 +93,12 @@ func (s *Lines) Apply(position int64, at time.Time, c Change) (id int64, ok bool
 		l := *c.Letter // its first record was compacted away
 		s.insert(&c, &l)
 		return l.ID, true
+	case c.Letter.ID != id && c.Restored:
+		delete(s.stale, c.Name)
+		s.remove(id)
+		l := *c.Letter
+		s.insert(&c, &l)
+		return l.ID, true
 	case c.Letter.ID != id:
 		s.stale[c.Name] = struct{}{} // of an earlier time that it was parked
 		return id, false

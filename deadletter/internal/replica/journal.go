@@ -73,7 +73,9 @@ func (s *State) Stale() []line.Change {
 	defer s.mu.RUnlock()
 	var changes []line.Change
 	for _, name := range s.lines.Stale() {
-		changes = append(changes, s.lines.Restore(name))
+		c := s.lines.Restore(name)
+		c.Restored = true
+		changes = append(changes, c)
 	}
 	return changes
 }
