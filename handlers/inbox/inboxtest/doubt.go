@@ -18,51 +18,47 @@ func testParkingInDoubt[Tx any](t *testing.T, db Database[Tx]) {
 		t.Skip("a commit in this process has no reply to lose")
 	}
 	m, line := db.LossyMember(t)
-	effect := func(ctx context.Context, tx Tx) error { return db.Put(ctx, tx, "k", "e") }
-	none := func(context.Context, Tx) error { t.Error("the effect ran"); return nil }
-	acts := map[string]func(t *testing.T, cut func(after int64)){
-		"park": func(t *testing.T, cut func(int64)) {
-			a := read("o-1", 1)
-			_, err := inDoubt(line, cut, func() (inbox.Answer, error) {
-				a = read("o-"+a.EventID.String(), 1)
-				return m.Park(t.Context(), a, failed())
-			})
-			require.ErrorIs(t, err, inbox.ErrCommitUnknown)
-			db.park(t, m, a, failed(), inbox.Parked) // asking again settles it
+	var a inbox.Admission
+	none := func(context.Context, Tx) error { t.Error("the effect ran"); return errEffect }
+	put := func(ctx context.Context, tx Tx) error { return db.Put(ctx, tx, "k", a.EventID.String()) }
+	for _, act := range []struct {
+		name    string
+		prepare func()
+		act     func() (inbox.Answer, error)
+		settle  func(t *testing.T)
+	}{{
+		name:    "park",
+		prepare: func() { a = read("o-"+newID().String(), 1) },
+		act:     func() (inbox.Answer, error) { return m.Park(t.Context(), a, failed()) },
+		settle: func(t *testing.T) {
+			t.Helper()
+			db.park(t, m, a, failed(), inbox.Parked)
 			db.expect(t, m, a, inbox.Parked)
 			require.Equal(t, 1, db.letters(t, a))
 		},
-		"behind": func(t *testing.T, cut func(int64)) {
-			key := "o-" + newID().String()
-			db.park(t, m, read(key, 1), failed(), inbox.Parked)
-			var a inbox.Admission
-			_, err := inDoubt(line, cut, func() (inbox.Answer, error) {
-				a = read(key, 2)
-				return m.Apply(t.Context(), a, none)
-			})
-			require.ErrorIs(t, err, inbox.ErrCommitUnknown)
+	}, {
+		name: "behind",
+		prepare: func() {
+			a = read("o-"+newID().String(), 2)
+			db.park(t, m, read(string(a.Place.Key), 1), failed(), inbox.Parked)
+		},
+		act: func() (inbox.Answer, error) { return m.Apply(t.Context(), a, none) },
+		settle: func(t *testing.T) {
+			t.Helper()
 			db.expect(t, m, a, inbox.Parked)
 			require.Equal(t, 1, db.letters(t, a))
 		},
-		"retry": func(t *testing.T, cut func(int64)) {
-			var a inbox.Admission
-			park := func() {
-				a = read("o-"+newID().String(), 1)
-				db.park(t, m, a, failed(), inbox.Parked)
-				keys := db.Letters(t)
-				a.Letter = keys[len(keys)-1].Head
-			}
-			park()
-			_, err := inDoubt(line, cut, func() (inbox.Answer, error) {
-				answer, err := m.Apply(t.Context(), a, effect)
-				if err == nil {
-					start := line.Requests()
-					park()
-					return answer, errNotCounted{line.Requests() - start}
-				}
-				return answer, err
-			})
-			require.ErrorIs(t, err, inbox.ErrCommitUnknown)
+	}, {
+		name: "retry",
+		prepare: func() {
+			a = read("o-"+newID().String(), 1)
+			db.park(t, m, a, failed(), inbox.Parked)
+			keys := db.Letters(t)
+			a.Letter = keys[len(keys)-1].Head
+		},
+		act: func() (inbox.Answer, error) { return m.Apply(t.Context(), a, put) },
+		settle: func(t *testing.T) {
+			t.Helper()
 			want := inbox.Fresh
 			if len(db.Rows(t, a.EventID)) == 1 {
 				want = inbox.Duplicate
@@ -71,40 +67,37 @@ func testParkingInDoubt[Tx any](t *testing.T, db Database[Tx]) {
 			db.expect(t, m, a, inbox.Duplicate)
 			require.Equal(t, 0, db.letters(t, a))
 		},
-	}
-	for name, act := range acts {
-		t.Run(name+", before COMMIT arrives", func(t *testing.T) { act(t, line.CutRequest) })
-		t.Run(name+", after COMMIT was answered", func(t *testing.T) { act(t, line.CutReply) })
+	}} {
+		for name, cut := range map[string]func(after int64){
+			", before COMMIT arrives":     line.CutRequest,
+			", after COMMIT was answered": line.CutReply,
+		} {
+			t.Run(act.name+name, func(t *testing.T) {
+				require.ErrorIs(t, inDoubt(line, cut, act.prepare, act.act), inbox.ErrCommitUnknown)
+				act.settle(t) // asking again does
+			})
+		}
 	}
 }
 
-// errNotCounted says that an act went well, and made requests beside it.
-type errNotCounted struct{ requests int64 }
-
-func (e errNotCounted) Error() string { return "went well" }
-
-// inDoubt does act, which tells how many requests it makes, and again with a cut
-// at the last one, until that is what fails: now and then a driver asks first
-// whether its connection lives.
-func inDoubt(line *Line, cut func(after int64), act func() (inbox.Answer, error)) (answer inbox.Answer, err error) {
+// inDoubt does act, to count its requests, and again with a cut at the last one,
+// until that is what fails: now and then a driver asks first whether its
+// connection lives.
+func inDoubt(line *Line, cut func(after int64), prepare func(), act func() (inbox.Answer, error)) error {
 	for {
 		var requests int64
 		for range 2 { // the first one may connect and prepare
+			prepare()
 			start := line.Requests()
-			_, err = act()
+			if _, err := act(); err != nil {
+				return err
+			}
 			requests = line.Requests() - start
-			var beside errNotCounted
-			if errors.As(err, &beside) {
-				requests, err = requests-beside.requests, nil
-			}
-			if err != nil {
-				return 0, err
-			}
 		}
+		prepare()
 		cut(requests - 1)
-		answer, err = act()
-		if !errors.Is(err, inbox.ErrNotAdmitted) {
-			return answer, err
+		if _, err := act(); !errors.Is(err, inbox.ErrNotAdmitted) {
+			return err
 		}
 	}
 }

@@ -40,8 +40,8 @@ func TestParkedKeysCostOthersNoPages(t *testing.T) {
 	before := admissionPages(t, pool, handler)
 
 	exec(t, pool, `UPDATE tidings.key_row SET parked = $1 WHERE key <> 'o-5000-free'`, perKey)
-	exec(t, pool, `INSERT INTO tidings.parked_key (handler_id, topic, keyless, key, raw_key, letters, bytes, head, head_at, event_type, cause, error, attempts)
-		SELECT handler_id, topic, false, key, key, $1::bigint, 300 * $1::bigint, row_number() OVER (ORDER BY key), now(), 'order.placed', 'error', 'card declined', 5
+	exec(t, pool, `INSERT INTO tidings.parked_key (handler_id, topic, key, keyless, raw_key, letters, bytes, head, head_at, event_type, cause, error, attempts)
+		SELECT handler_id, topic, key, false, key, $1::bigint, 300 * $1::bigint, row_number() OVER (ORDER BY key), now(), 'order.placed', 'error', 'card declined', 5
 		FROM tidings.key_row WHERE parked > 0`, perKey)
 	exec(t, pool, `INSERT INTO tidings.dead_letter (parked_key_id, handler_id, event_id, event_type, partition, "offset", record_time, record_key, value, bytes, cause)
 		SELECT p.id, p.handler_id, gen_random_uuid(), 'order.placed', 0, n, now(), p.key, repeat('x', 200)::bytea, 300, CASE n WHEN 1 THEN 'error' ELSE 'behind' END

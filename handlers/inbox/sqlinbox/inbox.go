@@ -64,12 +64,33 @@ var (
 
 // dialect is what differs between databases.
 type dialect interface {
+	admitter
+	parker
+
 	options() *sql.TxOptions
 	register(ctx context.Context, h inbox.Handler) (int32, error)
+	// busy reports an error of lock or commit that waiting would have mended.
+	busy(err error) bool
+	// hopeless reports an error of the admission that waiting does not mend.
+	hopeless(err error) bool
+	// refused reports an answer to COMMIT that says: not committed.
+	refused(err error) bool
+	check(ctx context.Context) error
+	keep(ctx context.Context) error
+}
+
+// admitter is what does so of admissions.
+type admitter interface {
 	// lock takes the lock of the key in tx, before anything is read.
 	lock(ctx context.Context, tx *sql.Tx, handler int32, a *inbox.Admission) error
 	// admit answers, and writes what follows from it.
 	admit(ctx context.Context, tx querier, handler int32, a *inbox.Admission, mode postgres.Mode) (inbox.Answer, error)
+	// admitBatch locks the keys of as, answers, and writes what follows.
+	admitBatch(ctx context.Context, tx *sql.Tx, handler int32, as []inbox.Admission, put behind) (admitted, error)
+}
+
+// parker is what does so of parked events.
+type parker interface {
 	// park parks a under the lock; postgres.NoRoom and postgres.Added are answers too.
 	park(ctx context.Context, tx querier, handler int32, a *inbox.Admission, f *inbox.Failure, room bool) (inbox.Answer, error)
 	// fail books a failed retry of a.Letter under the lock.
@@ -81,16 +102,6 @@ type dialect interface {
 	leave(ctx context.Context, tx querier, letter int64) error
 	totals(ctx context.Context, tx querier, handler int32) (postgres.Total, error)
 	letters() deadletter.Store
-	// admitBatch locks the keys of as, answers, and writes what follows.
-	admitBatch(ctx context.Context, tx *sql.Tx, handler int32, as []inbox.Admission, put behind) (admitted, error)
-	// busy reports an error of lock or commit that waiting would have mended.
-	busy(err error) bool
-	// hopeless reports an error of the admission that waiting does not mend.
-	hopeless(err error) bool
-	// refused reports an answer to COMMIT that says: not committed.
-	refused(err error) bool
-	check(ctx context.Context) error
-	keep(ctx context.Context) error
 }
 
 type querier interface {
