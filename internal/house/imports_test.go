@@ -104,7 +104,7 @@ var rules = []struct {
 	},
 	{
 		packages: []string{""},
-		except:   []string{"internal/testenv", "internal/deps", "internal/house", "integration", "handlers/inbox/inboxtest"},
+		except:   []string{"internal/testenv", "internal/deps", "internal/house", "integration", "handlers/inbox/inboxtest", "deadletter/storetest"},
 		never: []string{
 			"internal/testenv", "testing", "github.com/testcontainers", "github.com/stretchr/testify", "go.uber.org/goleak",
 		},

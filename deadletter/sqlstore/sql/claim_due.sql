@@ -4,7 +4,7 @@
 WITH chosen AS MATERIALIZED (
     SELECT p.id
     FROM tidings.parked_key p
-    JOIN tidings.handler h ON h.id = p.handler_id
+    JOIN tidings.handler h ON h.id = +p.handler_id -- not by all keys of each handler
     WHERE p.due <= statement_timestamp() AND p.request_id IS NULL AND (p.claimed_until IS NULL OR p.claimed_until <= clock_timestamp())
       AND h.grp = $1::text AND h.name IN (SELECT value FROM jsonb_array_elements_text($2::jsonb))
       AND h.epoch = (SELECT max(n.epoch) FROM tidings.handler n WHERE n.grp = h.grp AND n.name = h.name)

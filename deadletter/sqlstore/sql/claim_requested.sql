@@ -3,7 +3,7 @@
 WITH chosen AS MATERIALIZED (
     SELECT p.id
     FROM tidings.parked_key p
-    JOIN tidings.handler h ON h.id = p.handler_id
+    JOIN tidings.handler h ON h.id = +p.handler_id -- not by all keys of each handler
     JOIN tidings.dead_letter_request r ON r.id = p.request_id AND r.state = 'open'
     WHERE p.request_id IS NOT NULL AND (p.claimed_until IS NULL OR p.claimed_until <= clock_timestamp())
       AND h.grp = $1::text AND h.name IN (SELECT value FROM jsonb_array_elements_text($2::jsonb))
