@@ -103,6 +103,7 @@ func (a *attempt) run(payload any) (answer inbox.Answer, canceled bool, err erro
 		}
 		canceled = a.end()
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
+		a.handler.tell(a, answer, canceled, err)
 	}()
 	answer, err = a.handler.Handle(a, a.call(payload))
 	runtime.KeepAlive(a) // stackOf finds this goroutine by it
@@ -119,6 +120,9 @@ func (a *attempt) runBatch(h handlers.BatchBound, calls []handlers.Call) (answer
 		}
 		canceled = a.end()
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
+		if err == nil { // a failure is told by the events that it is tried with alone
+			a.handler.tell(a, inbox.Fresh, false, nil)
+		}
 	}()
 	answers, err = h.HandleBatch(a, calls)
 	runtime.KeepAlive(a) // stackOf finds this goroutine by it

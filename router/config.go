@@ -46,6 +46,8 @@ type Config struct {
 	// gives them up with a StuckError. Zero: 5 s.
 	StopGrace time.Duration
 
+	// Outage says how an outage is told from events that fail by themselves.
+	Outage Outage
 	// DeadLetters says how parked events are retried.
 	DeadLetters DeadLetters
 	// Member names this process among those of the group, when it works on
@@ -155,6 +157,9 @@ func (c Config) validate() error {
 		if d.value < 0 {
 			return fmt.Errorf("router: %s is %v: use a positive duration, or 0 for the default", d.name, d.value)
 		}
+	}
+	if err := c.Outage.validate(); err != nil {
+		return err
 	}
 	return c.DeadLetters.validate()
 }

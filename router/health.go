@@ -80,6 +80,7 @@ func (r *Router) Warnings(ctx context.Context) []string {
 		warnings = append(warnings, fmt.Sprintf("%d held in topic %q for handler %q: %s", n, k.topic, k.handler, k.reason))
 	}
 	warnings = append(warnings, r.fullWarnings()...)
+	warnings = append(warnings, r.outageWarnings()...)
 	warnings = append(warnings, r.subscribersWarn(ctx)...)
 	r.mu.Lock()
 	boxes := r.letters

@@ -43,6 +43,7 @@ type metrics struct {
 	near        *prometheus.CounterVec
 	batches     *prometheus.HistogramVec
 	splits      *prometheus.CounterVec
+	outage      *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
@@ -107,6 +108,10 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		Name: "tidings_router_batch_splits_total",
 		Help: "Batches that failed and were split to find the event that makes them fail.",
 	}, []string{labelHandler})
+	m.outage = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tidings_router_outage_since_seconds",
+		Help: "Since when the handler is in an outage, in seconds since 1970; 0: it is in none.",
+	}, []string{labelTopic, labelHandler})
 	if reg == nil {
 		return m, nil
 	}
@@ -114,6 +119,7 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		register(reg, &m.events), register(reg, &m.handle), register(reg, &m.age), register(reg, &m.retries),
 		register(reg, &m.held), register(reg, &m.inFlight), register(reg, &m.unknown), register(reg, &m.undecodable),
 		register(reg, &m.attempts), register(reg, &m.full), register(reg, &m.near), register(reg, &m.batches), register(reg, &m.splits),
+		register(reg, &m.outage),
 	)
 }
 
@@ -139,7 +145,7 @@ type handlerMetrics struct {
 	parked, parkedBehind, near    prometheus.Counter
 	handle, age, attempts         prometheus.Observer
 	retries                       [causes]prometheus.Counter
-	held                          prometheus.Gauge
+	held, outage                  prometheus.Gauge
 	full                          *fullness
 }
 
@@ -156,6 +162,7 @@ func (m *metrics) forHandler(topic, handler string) *handlerMetrics {
 		parked:       m.events.WithLabelValues(topic, handler, outcomeParked),
 		parkedBehind: m.events.WithLabelValues(topic, handler, outcomeParkedBehind),
 		near:         m.near.WithLabelValues(topic, handler),
+		outage:       m.outage.WithLabelValues(topic, handler),
 		full:         &fullness{gauge: m.full.WithLabelValues(handler)},
 	}
 	for c := range causes {

@@ -27,9 +27,6 @@ const soon = time.Second
 // Retry implements deadletter.Retrier.
 func (r *retrier) Retry(ctx context.Context, l deadletter.Letter) deadletter.Outcome {
 	h := r.handler
-	if wait, ok := h.mayRun(); !ok {
-		return deadletter.Outcome{Verdict: deadletter.NotTried, After: wait}
-	}
 	m := &delivered{sub: r.sub, ctx: ctx, record: l.Record, time: l.Time, place: l.Place}
 	a := &attempt{message: m, handler: h, number: l.Attempts + 1, letter: &l}
 	if l.Error != "" {
@@ -43,6 +40,9 @@ func (r *retrier) Retry(ctx context.Context, l deadletter.Letter) deadletter.Out
 		return r.skip(a, &l)
 	case r.expired(ctx, m, &l):
 		return r.book(a, &l, causeDeadline, m.tooLate(h))
+	}
+	if wait, ok := h.mayRun(m); !ok {
+		return deadletter.Outcome{Verdict: deadletter.NotTried, After: wait}
 	}
 	answer, canceled, err := a.run(payload)
 	return r.outcome(a, &l, answer, canceled, err)
@@ -104,7 +104,7 @@ func (r *retrier) outcome(a *attempt, l *deadletter.Letter, answer inbox.Answer,
 	}
 	why, err := classify(answer, err)
 	h.met.retries[why].Inc()
-	if !why.counts() || why == causeCommitUnknown {
+	if !why.counts() || why == causeCommitUnknown || !why.hopeless() && h.out() {
 		return deadletter.Outcome{Verdict: deadletter.NotTried, Err: err, After: soon}
 	}
 	return r.book(a, l, why, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-bus/tidings/handlers"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/internal/delivery"
+	"github.com/tidings-bus/tidings/internal/outage"
 )
 
 // Subscription is a topic, where its messages come from, and who handles them.
@@ -84,7 +85,8 @@ type boundHandler struct {
 	router   *Router
 	name     string
 	deadline time.Duration
-	parks    bool // it has dead letters
+	outage   *outage.Detector // nil: none is told
+	parks    bool             // it has dead letters
 	met      *handlerMetrics
 	warn     throttle
 }
@@ -115,6 +117,7 @@ func (s *subscription) bind(ctx context.Context) error {
 			router:   s.router,
 			name:     b.Name(),
 			deadline: b.Deadline(),
+			outage:   s.router.cfg.Outage.detector(),
 			met:      s.router.met.forHandler(s.topic, b.Name()),
 		}
 		_, bh.parks = b.Inbox().(inbox.Parker)

@@ -22,14 +22,14 @@ func (m *delivered) try(rt *route, i int, h *boundHandler, payload any) bool {
 		}
 		st.wish = nil
 	}
-	if wait, ok := h.mayRun(); !ok {
-		m.postpone(m.state(rt, i), h, wait)
-		return false
-	}
 	if h.deadline > 0 {
 		if err := m.judge(rt, i, h); err != nil {
 			return m.settle(rt, i, m.park(m.state(rt, i), a, &wish{why: causeDeadline, err: err}))
 		}
+	}
+	if wait, ok := h.mayRun(m); !ok {
+		m.postpone(m.state(rt, i), h, wait)
+		return false
 	}
 
 	answer, canceled, err := a.run(payload)
@@ -92,6 +92,9 @@ func (m *delivered) failed(st *tryState, a *attempt, answer inbox.Answer, err er
 		m.holdFull(st, a, err)
 		return false
 	case !why.counts(): // its database is away or its key is locked: no try
+		m.wait(st, h)
+	case !why.hopeless() && h.out(): // nor is this: it would fail whatever it says
+		st.failed(now, err)
 		m.wait(st, h)
 	default:
 		st.failed(now, err)

@@ -119,6 +119,10 @@ func (d *Detector) State() State {
 	return d.state
 }
 
+// Watchful tells whether anything failed lately. When nothing has, Ask lets
+// every try through.
+func (d *Detector) Watchful() bool { return d.watchful.Load() }
+
 // Ask says whether a try may begin now, and how long to wait when it may not.
 // Each try that may begin is followed by one Tell.
 func (d *Detector) Ask(key uint64, now time.Time) (wait time.Duration, ok bool) {
