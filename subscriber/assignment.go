@@ -18,9 +18,16 @@ func (s *subscription) assigned(_ context.Context, _ *kgo.Client, all map[string
 	s.health.join()
 	s.metrics.rebalances.WithLabelValues(s.config.Group, s.topic).Inc()
 	ids := all[s.topic]
+	if len(ids) > 0 {
+		s.betweenPolls(func() { s.open(ids) })
+	}
+	s.regulate()
+}
+
+func (s *subscription) open(ids []int32) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.stopping { // nobody reads them: they are only passed through
-		s.mu.Unlock()
 		return
 	}
 	for _, id := range ids {
@@ -31,11 +38,7 @@ func (s *subscription) assigned(_ context.Context, _ *kgo.Client, all map[string
 			}
 		}
 	}
-	s.mu.Unlock()
-	if len(ids) > 0 {
-		s.log.Info("partitions assigned", "partitions", sorted(ids))
-	}
-	s.regulate()
+	s.log.Info("partitions assigned", "partitions", sorted(ids))
 }
 
 // revoked gives partitions up in good order. The group waits for it, so it waits

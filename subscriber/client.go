@@ -58,7 +58,6 @@ func (s *subscription) groupOptions() []kgo.Opt {
 		kgo.ConsumeTopics(s.topic),
 		// KIP-429: a rebalance stops only the partitions that move.
 		kgo.Balancers(s.balancer()),
-		kgo.BlockRebalanceOnPoll(),
 		kgo.DisableAutoCommit(),
 		kgo.ConsumeStartOffset(start),
 		// When the committed offset is no longer in the log: rather again than lost.

@@ -17,8 +17,8 @@
 //     a member that leaves in good order repeats nothing, unless messages keep
 //     failing. A handler that nacks for ever holds nobody up. A lost partition
 //     has its messages' contexts cancelled and commits nothing.
-//     Partitions that stay go on with what is read, and are committed, while
-//     others are given up; new messages are read when that is over.
+//     Partitions that stay are read, handled and committed while others are
+//     given up.
 //   - What is held in memory is bounded by Limits and Fetch, whatever handlers
 //     do; Fetch counts bytes as they come from the brokers, compressed. A
 //     partition that is full is paused. One blocked partition does not stop

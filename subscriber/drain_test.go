@@ -125,6 +125,13 @@ func TestKeptPartitionsGoOnAndAreCommittedWhileOthersDrain(t *testing.T) {
 		m.Ack()
 	}
 	await(t, "commit during the drain", func() bool { return c.committed("billing", "orders") == 3 })
+	c.produceTo("orders", kept, 3, 2)
+	for n := 3; n < 5; n++ {
+		m := receive(t, out)
+		require.Equal(t, n, number(m), "what stays is read on during the drain")
+		m.Ack()
+	}
+	await(t, "commit during the drain", func() bool { return c.committed("billing", "orders") == 5 })
 	moving := held[1-kept]
 	require.NoError(t, moving.Context().Err())
 	moving.Ack()

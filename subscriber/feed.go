@@ -54,7 +54,10 @@ func (s *subscription) feed(f kgo.FetchTopicPartition, entries []lanes.Entry[rec
 		return entries
 	}
 	s.mu.Lock()
-	p.ahead, p.epoch = before, epoch
+	p.epoch = epoch
+	if s.partitions[f.Partition] == p { // else the lanes may have taken nothing of it
+		p.ahead = before
+	}
 	s.mu.Unlock()
 	return entries
 }

@@ -117,7 +117,9 @@ func TestOffsetsOfOtherToolsSkipNothing(t *testing.T) {
 	c.produce("orders", 0, total, total)
 	_, out := subscribe(t, c.config("billing"), "orders")
 	finishBut(t, out, total-2, 1).Context()
-	await(t, "commit", func() bool { return c.note("billing", "orders", 0).At == 1 && len(c.note("billing", "orders", 0).Metadata) > 3 })
+	await(t, "commit", func() bool {
+		return c.note("billing", "orders", 0).At == 1 && len(c.note("billing", "orders", 0).Metadata) > 3
+	})
 	ours := c.note("billing", "orders", 0)
 	for name, o := range map[string]kadm.Offset{
 		"reset":    {Topic: "orders", At: 0},

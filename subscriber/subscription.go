@@ -42,6 +42,10 @@ type subscription struct {
 	pollable   bool
 	asked      time.Time // for the ends of the log
 	topicID    [16]byte  // zero while not known
+	cutPoll    context.CancelFunc
+	assigning  int // assignments that wait for the poll to end
+
+	polling sync.Mutex // held from a poll until what it brought is fed; see betweenPolls
 
 	// commits is held while offsets are on their way, and when partitions have
 	// changed hands: nothing may be committed for one that is gone.
@@ -155,7 +159,6 @@ func (s *subscription) run(ctx context.Context) { //nolint:contextcheck // what 
 	s.log.Debug("subscriber stopping")
 	stopPolling()
 	poll.Wait()
-	s.client.AllowRebalance()
 	s.stop()  //nolint:contextcheck // ctx has ended
 	s.leave() //nolint:contextcheck // ctx has ended
 	stopServing()
@@ -186,16 +189,56 @@ func (s *subscription) poll(ctx context.Context) {
 		if !s.awaitRoom(ctx) {
 			return
 		}
-		fetches := s.client.PollRecords(ctx, pollRecords)
-		if fetches.IsClientClosed() || ctx.Err() != nil {
+		var ok bool
+		if entries, ok = s.pollOnce(ctx, entries); !ok {
 			return
 		}
-		fetches.EachError(s.fetchFailed)
-		fetches.EachPartition(func(f kgo.FetchTopicPartition) { //nolint:contextcheck // what is started must be wound up whatever has ended
-			entries = s.feed(f, entries[:0])
-			clear(entries)
-		})
 		s.regulate()
-		s.client.AllowRebalance()
 	}
+}
+
+// pollOnce polls and feeds what has come; assigned waits for it. False: it is over.
+func (s *subscription) pollOnce(ctx context.Context, entries []lanes.Entry[record]) ([]lanes.Entry[record], bool) {
+	s.polling.Lock()
+	defer s.polling.Unlock()
+	polling, cut := context.WithCancel(ctx)
+	defer cut()
+	s.mu.Lock()
+	s.cutPoll = cut
+	if s.assigning > 0 {
+		cut()
+	}
+	s.mu.Unlock()
+	fetches := s.client.PollRecords(polling, pollRecords)
+	if fetches.IsClientClosed() || ctx.Err() != nil {
+		return entries, false
+	}
+	fetches.EachError(s.fetchFailed)
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) { //nolint:contextcheck // what is started must be wound up whatever has ended
+		entries = s.feed(f, entries[:0])
+		clear(entries)
+	})
+	return entries, true
+}
+
+// betweenPolls calls f while nothing polled is on its way to the lanes.
+//
+// Rebalances do not wait for the poll, nor the poll for them: partitions that stay
+// are read on while others are given up. So records of a partition may still be
+// on their way when it is taken away, where they are dropped; if it came back in
+// that moment, they would be fed to its new lanes, with a gap before them.
+func (s *subscription) betweenPolls(f func()) {
+	s.mu.Lock()
+	s.assigning++
+	cut := s.cutPoll
+	s.mu.Unlock()
+	if cut != nil {
+		cut()
+	}
+	s.polling.Lock()
+	f()
+	s.polling.Unlock()
+	s.mu.Lock()
+	s.assigning--
+	s.mu.Unlock()
 }
