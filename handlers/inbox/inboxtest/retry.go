@@ -225,6 +225,64 @@ func testLetterAppliedElsewhere[Tx any](t *testing.T, db Database[Tx]) {
 	db.parked(t)
 }
 
+// testLetterAppliedNow: the same event is being applied under another key, which
+// the retry learns only when it writes.
+func testLetterAppliedNow[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
+	m, holder := db.Member(t), db.Member(t)
+	a, b := read("o-1", 1), read("o-1", 2)
+	ids := db.parkAll(t, m, a, b)
+	elsewhere := a
+	elsewhere.Place.Key = []byte("o-2")
+	started, release := make(chan struct{}), make(chan struct{})
+	held, retried := make(chan error, 1), make(chan inbox.Answer, 1)
+	go func() {
+		_, err := holder.Apply(t.Context(), elsewhere, func(ctx context.Context, tx Tx) error {
+			close(started)
+			<-release
+			return db.Put(ctx, tx, "o-2", a.EventID.String())
+		})
+		held <- err
+	}()
+	<-started
+	go func() {
+		answer, err := m.Apply(t.Context(), as(a, ids[0]), func(context.Context, Tx) error {
+			t.Error("the effect ran twice")
+			return errEffect
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		retried <- answer
+	}()
+	select {
+	case answer := <-retried:
+		t.Errorf("the retry did not wait: %q", answer)
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(release)
+	require.NoError(t, <-held)
+	require.Equal(t, inbox.Duplicate, <-retried)
+	db.parked(t, b)
+	require.Equal(t, []string{a.EventID.String()}, db.Effects(t))
+}
+
+func testRetryEndedByEffect[Tx any](t *testing.T, db Database[Tx]) {
+	t.Helper()
+	m := db.Member(t)
+	a, b := read("o-1", 1), read("o-1", 2)
+	ids := db.parkAll(t, m, a, b)
+	_, err := m.Apply(t.Context(), as(a, ids[0]), func(ctx context.Context, tx Tx) error {
+		require.NoError(t, db.Put(ctx, tx, "o-1", a.EventID.String()))
+		return db.Commit(ctx, tx)
+	})
+	require.ErrorContains(t, err, "the handler ended the transaction itself; leave commit and rollback to the inbox")
+	db.parked(t, a, b) // and the row went with the effect
+	db.expect(t, m, as(a, ids[0]), inbox.Duplicate)
+	db.parked(t, b)
+	require.Len(t, db.Effects(t), 1)
+}
+
 func testLedgerRetry[Tx any](t *testing.T, db Database[Tx]) {
 	t.Helper()
 	m := db.Member(t)

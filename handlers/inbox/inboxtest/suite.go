@@ -109,6 +109,8 @@ func Run[Tx any](t *testing.T, open func(t *testing.T) Database[Tx]) {
 		{"I6 a retry that fails", testFailedRetry[Tx]},
 		{"I6 a due key goes on by itself", testDueBehind[Tx]},
 		{"I4 a parked event that was applied elsewhere", testLetterAppliedElsewhere[Tx]},
+		{"I4 a parked event that is applied elsewhere just now", testLetterAppliedNow[Tx]},
+		{"I4 a retry whose effect ends the transaction", testRetryEndedByEffect[Tx]},
 		{"I4 the ledger's retries", testLedgerRetry[Tx]},
 		{"I4 I6 parking and retries in doubt", testParkingInDoubt[Tx]},
 		{"I6 the store of what is parked", testStore[Tx]},
