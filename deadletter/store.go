@@ -134,7 +134,7 @@ type Entry struct {
 	ID      int64
 	At      time.Time
 	Act     Act
-	Action  string // retry, edit, discard, reassign, import, park, applied
+	Action  string // see the Actions
 	Group   string
 	Handler string
 	Key     []byte
@@ -145,8 +145,29 @@ type Entry struct {
 	Before, After json.RawMessage
 }
 
+// The actions of the audit log. Retries of single events are not in it: the
+// request that asked for them has its progress.
+const (
+	ActionRetry    = "retry"    // somebody asked for a retry: Request has an ID
+	ActionAskEdit  = "ask-edit" // somebody asked for an edit
+	ActionEdit     = "edit"     // a member carried it out
+	ActionRefuse   = "refuse"   // a member did not: After says why
+	ActionEnd      = "end"      // somebody canceled a request
+	ActionDiscard  = "discard"  // Before has the letter, as MarshalLetter writes it
+	ActionReassign = "reassign" // a key was handed to another handler
+	ActionImport   = "import"   // letters were added to a key
+)
+
 // Kind is what a request asks for.
 type Kind string
+
+// Action is that of the line in the audit log that says it was asked for.
+func (k Kind) Action() string {
+	if k == RequestEdit {
+		return ActionAskEdit
+	}
+	return ActionRetry
+}
 
 // The kinds.
 const (

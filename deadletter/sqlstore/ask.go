@@ -84,7 +84,7 @@ func (s session) askEdit(ctx context.Context, r *deadletter.Request, act deadlet
 	if id, err = s.insertRequest(ctx, r, act, "{}", 0); err != nil {
 		return 0, err
 	}
-	e := entryOf(&p, "ask-edit", act)
+	e := entryOf(&p, r.Kind.Action(), act)
 	e.Request = id
 	if e.Before, err = deadletter.MarshalBytes("value", p.Record.Value); err != nil {
 		return 0, err
@@ -117,7 +117,7 @@ func (s session) askRetry(ctx context.Context, r *deadletter.Request, act deadle
 	if id, err = s.insertRequest(ctx, r, act, string(filter), others); err != nil {
 		return 0, err
 	}
-	e := deadletter.Entry{Act: act, Action: "retry", Group: r.Group, Request: id}
+	e := deadletter.Entry{Act: act, Action: r.Kind.Action(), Group: r.Group, Request: id}
 	if e.After, err = json.Marshal(map[string]any{"filter": r.Filter, "rate": r.Rate, "keys": all - others, "busy": others}); err != nil {
 		return 0, err
 	}

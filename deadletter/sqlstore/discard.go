@@ -34,7 +34,7 @@ func (s *Store) Discard(ctx context.Context, id int64, act deadletter.Act) error
 		if err := on.leave(ctx, &p); err != nil {
 			return fmt.Errorf("take it out: %w", err)
 		}
-		e := entryOf(&p, "discard", act)
+		e := entryOf(&p, deadletter.ActionDiscard, act)
 		e.Before = before
 		return on.audit(ctx, &e)
 	})

@@ -38,7 +38,7 @@ func (s *Store) Edit(ctx context.Context, id int64, to deadletter.Edited, act de
 		if _, err := on.exec(ctx, resizeKey, p.key, size-p.bytes); err != nil {
 			return err
 		}
-		e := entryOf(&p, "edit", act)
+		e := entryOf(&p, deadletter.ActionEdit, act)
 		if e.Before, err = deadletter.MarshalBytes("value", p.Record.Value); err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func (s session) importRun(ctx context.Context, handler int32, run []deadletter.
 			return 0, err
 		}
 	}
-	e := deadletter.Entry{Act: act, Action: "import", Group: first.Handler.Group, Handler: first.Handler.Name, Key: raw}
+	e := deadletter.Entry{Act: act, Action: deadletter.ActionImport, Group: first.Handler.Group, Handler: first.Handler.Name, Key: raw}
 	if keyless {
 		e.EventID = first.EventID.String()
 	}

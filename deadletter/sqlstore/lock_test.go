@@ -23,7 +23,9 @@ func TestAnActWaitsForTheAdmissionOfItsKey(t *testing.T) {
 	for name, key := range map[string]string{"a key": "o-1", "no key": "", "a long key": strings.Repeat("k", 3000)} {
 		for act, do := range map[string]func(ctx context.Context, l *deadletter.Letter) error{
 			"discard": func(ctx context.Context, l *deadletter.Letter) error { return store.Discard(ctx, l.ID, ann) },
-			"edit":    func(ctx context.Context, l *deadletter.Letter) error { return store.Edit(ctx, l.ID, deadletter.Edited{}, ann) },
+			"edit": func(ctx context.Context, l *deadletter.Letter) error {
+				return store.Edit(ctx, l.ID, deadletter.Edited{}, ann)
+			},
 			"reassign": func(ctx context.Context, _ *deadletter.Letter) error {
 				_, err := store.Reassign(ctx, charge, remind, ann)
 				return err

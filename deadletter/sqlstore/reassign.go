@@ -145,7 +145,7 @@ func (s session) reassignKey(ctx context.Context, k *parkedKey, from, to inbox.H
 			return 0, err
 		}
 	}
-	e := deadletter.Entry{Act: act, Action: "reassign", Group: from.Group, Handler: from.Name, Key: k.raw}
+	e := deadletter.Entry{Act: act, Action: deadletter.ActionReassign, Group: from.Group, Handler: from.Name, Key: k.raw}
 	e.Before, _ = json.Marshal(map[string]any{"handler": from.Name, "epoch": from.Epoch, "topic": k.topic, "letters": now.letters}) //nolint:errchkjson // strings and numbers
 	e.After, _ = json.Marshal(map[string]any{"handler": to.Name, "epoch": to.Epoch, "topic": k.topic, "letters": letters})          //nolint:errchkjson // strings and numbers
 	return letters, s.audit(ctx, &e)

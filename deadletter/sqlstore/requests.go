@@ -80,7 +80,7 @@ func (s *Store) End(ctx context.Context, id int64, act deadletter.Act) error {
 		if _, err := on.exec(ctx, freeKeys, id); err != nil {
 			return err
 		}
-		e := deadletter.Entry{Act: act, Action: "end", Group: r.Group, Letter: r.Letter, Request: id}
+		e := deadletter.Entry{Act: act, Action: deadletter.ActionEnd, Group: r.Group, Letter: r.Letter, Request: id}
 		e.Before = json.RawMessage(`{"state":"open"}`)
 		if e.After, err = json.Marshal(map[string]any{"state": deadletter.Ended, "keys_done": r.KeysDone, "keys_stopped": r.KeysStopped, "applied": r.Applied}); err != nil {
 			return err
@@ -106,7 +106,7 @@ func (s *Store) Settle(ctx context.Context, id int64, state deadletter.State, wh
 		if err := on.finish(ctx, id, state, parking.Text(why)); err != nil || state == deadletter.Done {
 			return err
 		}
-		e := deadletter.Entry{Act: r.Act, Action: "refuse", Group: r.Group, Letter: r.Letter, Request: id}
+		e := deadletter.Entry{Act: r.Act, Action: deadletter.ActionRefuse, Group: r.Group, Letter: r.Letter, Request: id}
 		if e.After, err = json.Marshal(map[string]any{"state": state, "error": parking.Text(why)}); err != nil {
 			return err
 		}

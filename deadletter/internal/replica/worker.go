@@ -33,7 +33,7 @@ func (s *Store) Ask(ctx context.Context, q deadletter.Request, act deadletter.Ac
 		return q, fmt.Errorf("ask group %q: these dead letters are those of group %q", q.Group, s.group)
 	}
 	q.Act = act
-	ask := line.Ask{Request: q, Entry: deadletter.Entry{Act: act, Action: string(q.Kind), Group: q.Group}}
+	ask := line.Ask{Request: q, Entry: deadletter.Entry{Act: act, Action: q.Kind.Action(), Group: q.Group}}
 	var rest [][]int64
 	if q.Kind == deadletter.RequestRetry {
 		var ids []int64
