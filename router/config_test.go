@@ -24,6 +24,10 @@ func TestConfigErrorsNameTheFieldAndWhatWouldDo(t *testing.T) {
 		{Config{Group: "g", Catalog: catalog, UnknownTypes: 7}, "router: UnknownTypes is 7: use Skip or Refuse"},
 		{Config{Group: "g", Catalog: catalog, Remember: -1}, "router: Remember is -1: use 1 or more, or 0 for the default of 10000"},
 		{Config{Group: "g", Catalog: catalog, SlowRetry: -1}, "router: SlowRetry is -1ns: use a positive duration, or 0 for the default"},
+		{Config{Group: "g", Catalog: catalog, Outage: Outage{Keys: 33}}, "router: Outage.Keys is 33: use 1 to 32, or 0 for 10"},
+		{Config{Group: "g", Catalog: catalog, Outage: Outage{First: -1}}, "router: Outage.First is -1ns: use a positive duration, or 0 for 1s"},
+		{Config{Group: "g", Catalog: catalog, Outage: Outage{Longest: -1}}, "router: Outage.Longest is -1ns: use a positive duration, or 0 for 30s"},
+		{Config{Group: "g", Catalog: catalog, Outage: Outage{First: 2, Longest: 1}}, "router: Outage.First is 2ns, above Outage.Longest 1ns: lower the first or raise the second"},
 		{Config{Group: "g", Catalog: catalog, StopTimeout: -time.Second}, "router: StopTimeout is -1s: use a positive duration, or 0 for the default"},
 		{Config{Group: "g", Catalog: catalog, StopGrace: -time.Second}, "router: StopGrace is -1s: use a positive duration, or 0 for the default"},
 	} {
