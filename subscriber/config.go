@@ -82,10 +82,11 @@ const (
 // Limits bound what one Subscribe call holds in memory and runs at once.
 type Limits struct {
 	// Running is how many messages are with handlers at once, over all
-	// partitions. Default 1000. A quarter of it is kept for partitions that use
+	// partitions; a batch counts as one. Default 1000. A quarter of it is kept for partitions that use
 	// little, so that one blocked partition cannot stop the others.
 	Running int
-	// PartitionRunning is the same for one partition. Default 250.
+	// PartitionRunning is the same for one partition. Default 250. For a handler
+	// that takes batches it is 4 at most: with more they would only be smaller.
 	PartitionRunning int
 	// Pending is how many messages are read and not finished. Default 50,000.
 	Pending int
