@@ -8,6 +8,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+
+	"github.com/tidings-bus/tidings/internal/lanes"
 )
 
 // LanesConfig bounds what one Subscribe call of a Subscriber holds in memory and
@@ -19,7 +21,8 @@ type LanesConfig struct {
 	Running int
 	// PartitionRunning is the same for one partition. Default 250.
 	PartitionRunning int
-	// Pending is how many messages are read and not finished. Default 50,000.
+	// Pending is how many messages are read and not finished; of one key at most a
+	// quarter of PartitionPending counts. Default 50,000.
 	Pending int
 	// PartitionPending is the same for one partition. Default 10,000.
 	PartitionPending int
@@ -27,11 +30,22 @@ type LanesConfig struct {
 	// may be ahead of the oldest unfinished one. What is finished ahead is
 	// repeated after a crash. Default 100,000.
 	RunAhead int
-	// Bytes bounds keys, values and headers from the oldest unfinished message
-	// of each partition to its newest. Default 256 MiB.
+	// Bytes bounds what unfinished messages hold, keys, values, headers and 640
+	// bytes for each, and 160 bytes for each message that is finished ahead of an
+	// unfinished one. Default 256 MiB.
 	Bytes int64
 	// PartitionBytes is the same for one partition. Default 64 MiB.
 	PartitionBytes int64
+
+	// Tenant, when set, says whose a message is, and Running is shared among
+	// tenants: of two that have messages to hand out, one of weight 3 starts three
+	// for each of the other's. None has more than three quarters of the slots, or
+	// counts for more than half of what may be pending. It is called once for each
+	// message that is read, for each partition by one goroutine at a time, and must
+	// be quick. "" is a tenant too.
+	Tenant func(*sarama.ConsumerMessage) string
+	// Weights of tenants, 1 to 1000; 1 for those that are not in it.
+	Weights map[string]int
 
 	// Drain is how long running handlers may finish when the group rebalances or
 	// the subscriber stops. What runs longer has its context cancelled. At most
@@ -69,7 +83,7 @@ const (
 )
 
 // newConfig fills in the defaults, watermill-kafka's own first, and checks it all.
-func newConfig(theirs kafka.SubscriberConfig, lanes LanesConfig) (config, error) {
+func newConfig(theirs kafka.SubscriberConfig, bounds LanesConfig) (config, error) {
 	if len(theirs.Brokers) == 0 {
 		return config{}, errors.New(`Brokers is empty: name at least one broker, such as "localhost:9092"`) //nolint:staticcheck // Brokers is a field
 	}
@@ -91,7 +105,7 @@ func newConfig(theirs kafka.SubscriberConfig, lanes LanesConfig) (config, error)
 		return config{}, errors.New("OverwriteSaramaConfig.Consumer.Group.Rebalance.GroupStrategies are cooperative, and sarama's cooperative rebalances " +
 			"leave partitions without a reader: use sarama.NewBalanceStrategySticky(), or package subscriber, whose cooperative rebalances work")
 	}
-	c := config{SubscriberConfig: theirs, lanes: lanes}
+	c := config{SubscriberConfig: theirs, lanes: bounds}
 	if auto := theirs.OverwriteSaramaConfig.Consumer.Offsets.AutoCommit; auto.Enable {
 		c.interval = auto.Interval
 	}
@@ -161,6 +175,17 @@ func (l *LanesConfig) fill(rebalance time.Duration) {
 	def(&l.DrainRetry, min(2*time.Second, l.Drain))
 }
 
+// maxWeight keeps the turns of the lightest within sight.
+const maxWeight = 1000
+
+// shares is how the lanes are told of tenants; nil when all messages are one's.
+func (l *LanesConfig) shares() *lanes.Fairness {
+	if l.Tenant == nil {
+		return nil
+	}
+	return &lanes.Fairness{Weights: l.Weights}
+}
+
 // validate reports the first field that cannot work; it expects the defaults filled in.
 func (l *LanesConfig) validate(rebalance time.Duration) error {
 	for _, n := range []struct {
@@ -180,6 +205,14 @@ func (l *LanesConfig) validate(rebalance time.Duration) error {
 	} {
 		if n.negative {
 			return fmt.Errorf("LanesConfig.%s is %v: leave it zero for the default, or use a positive value", n.name, n.value)
+		}
+	}
+	if l.Tenant == nil && len(l.Weights) > 0 {
+		return errors.New("LanesConfig.Weights is set without Tenant: say whose a message is")
+	}
+	for tenant, w := range l.Weights {
+		if w < 1 || w > maxWeight {
+			return fmt.Errorf("LanesConfig.Weights[%q] is %d: use 1 to %d", tenant, w, maxWeight)
 		}
 	}
 	switch {

@@ -42,6 +42,14 @@ func TestConfigurationThatCannotWorkIsRefusedWithTheWayOut(t *testing.T) {
 		"run-ahead below what may be held": {config: good, lanes: watermillkafka.LanesConfig{RunAhead: 5}, want: []string{"RunAhead is 5", "raise RunAhead"}},
 		"bytes above the whole":            {config: good, lanes: watermillkafka.LanesConfig{Bytes: 5, PartitionBytes: 6}, want: []string{"PartitionBytes is 6", "raise Bytes"}},
 		"retries longer than the drain":    {config: good, lanes: watermillkafka.LanesConfig{Drain: 1, DrainRetry: 2}, want: []string{"DrainRetry is 2ns", "raise Drain"}},
+		"weights of nobody":                {config: good, lanes: watermillkafka.LanesConfig{Weights: map[string]int{"a": 2}}, want: []string{"without Tenant"}},
+		"a weight that is none": {
+			config: good,
+			lanes: watermillkafka.LanesConfig{
+				Tenant: func(*sarama.ConsumerMessage) string { return "" }, Weights: map[string]int{"a": 0},
+			},
+			want: []string{`Weights["a"] is 0`, "use 1 to 1000"},
+		},
 		"a drain that the group does not wait for": {
 			config: with(func(c *sarama.Config) { c.Consumer.Group.Rebalance.Timeout = 10 * time.Second }),
 			lanes:  watermillkafka.LanesConfig{Drain: 6 * time.Second},

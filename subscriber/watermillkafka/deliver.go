@@ -201,14 +201,3 @@ func messageRecord(key []byte, m *message.Message) event.KafkaRecord {
 	slices.SortFunc(k.Headers, func(a, b event.KafkaHeader) int { return strings.Compare(a.Key, b.Key) })
 	return k
 }
-
-// size is what a message holds in memory, roughly.
-func size(r *sarama.ConsumerMessage) int {
-	n := 256 + len(r.Key) + len(r.Value)
-	for _, h := range r.Headers {
-		if h != nil {
-			n += 64 + len(h.Key) + len(h.Value)
-		}
-	}
-	return n
-}

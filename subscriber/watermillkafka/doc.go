@@ -14,10 +14,12 @@
 //     members that come and go in good order repeat nothing, unless messages keep
 //     failing. A handler that nacks for ever holds nobody up. A lost partition has
 //     its messages' contexts cancelled and commits nothing.
-//   - What is held in memory is bounded by LanesConfig, and by one fetch for each
-//     partition on top of it (Consumer.Fetch.Default of sarama's configuration, or
-//     one batch of the producer if that is larger). A partition that is full is
-//     paused, and the others of its broker go on.
+//   - What is held in memory is bounded by LanesConfig. On top of it sarama has at
+//     most two fetches for each partition (Consumer.Fetch.Default of its
+//     configuration, or one batch of the producer if that is larger) and
+//     ChannelBufferSize messages. A partition that is full is paused, and the
+//     others of its broker go on.
+//   - With LanesConfig.Tenant, no tenant takes all slots from the others.
 //   - After Close, or the end of Subscribe's context, no goroutine is left.
 //
 // sarama is underneath as before: its connections, fetches and group protocol, in

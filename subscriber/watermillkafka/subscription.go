@@ -102,6 +102,8 @@ func newSubscription(ctx context.Context, c config, logger watermill.LoggerAdapt
 		},
 		Work:   s.deliver,
 		Offers: true,
+		Place:  placeBytes,
+		Fair:   l.shares(),
 	})
 	return s
 }
@@ -203,10 +205,8 @@ func (s *subscription) shut(parts map[int32]*partition) {
 // It never waits for a handler: a partition that is full is paused, and what is
 // on its way to it all the same is little.
 func (s *subscription) feed(done <-chan struct{}, p *partition, in <-chan *sarama.ConsumerMessage) error {
+	read := make([]*sarama.ConsumerMessage, 0, feedBatch)
 	entries := make([]lanes.Entry[record], 0, feedBatch)
-	add := func(m *sarama.ConsumerMessage) {
-		entries = append(entries, lanes.Entry[record]{Offset: m.Offset, Key: m.Key, Size: size(m), Value: record{kafka: m}})
-	}
 	for open := true; open; {
 		select {
 		case <-done:
@@ -215,26 +215,46 @@ func (s *subscription) feed(done <-chan struct{}, p *partition, in <-chan *saram
 			if !ok {
 				return nil
 			}
-			add(m)
+			read = append(read, m)
 		}
-		for more := true; more && len(entries) < feedBatch; {
+		for more := true; more && len(read) < feedBatch; {
 			select {
 			case m, ok := <-in:
 				if more, open = ok, ok; ok {
-					add(m)
+					read = append(read, m)
 				}
 			default:
 				more = false
 			}
 		}
+		for rest := read; len(rest) > 0; {
+			c := copyFirst(rest)
+			for i := range c.messages {
+				m := &c.messages[i]
+				entries = append(entries, lanes.Entry[record]{
+					Offset: m.Offset, Key: m.Key, Size: messageBytes, Room: c.room, Tenant: s.tenant(m), Value: record{kafka: m},
+				})
+			}
+			rest = rest[len(c.messages):]
+		}
 		if err := p.lanes.Add(entries...); err != nil {
 			// What is held under the old offsets may be other messages now.
 			return fmt.Errorf("the log of partition %d went back, its leader changed uncleanly: reading anew: %w", p.lanes.ID(), err)
 		}
+		s.regulate() // at once, before much more is fetched
 		clear(entries)
-		entries = entries[:0]
+		clear(read)
+		entries, read = entries[:0], read[:0]
 	}
 	return nil
+}
+
+// tenant says whose a message is.
+func (s *subscription) tenant(m *sarama.ConsumerMessage) string {
+	if s.config.lanes.Tenant == nil {
+		return ""
+	}
+	return s.config.lanes.Tenant(m)
 }
 
 // drain finishes what has started on p, within patience and for as long as the
