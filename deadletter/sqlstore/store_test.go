@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
@@ -12,6 +13,7 @@ import (
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/deadletter/sqlstore"
 	"github.com/tidings-bus/tidings/deadletter/storetest"
+	"github.com/tidings-bus/tidings/handlers/inbox/pgxinbox"
 	"github.com/tidings-bus/tidings/handlers/inbox/sqlinbox"
 	"github.com/tidings-bus/tidings/internal/testenv"
 	"github.com/tidings-bus/tidings/schema"
@@ -105,7 +107,16 @@ func TestPostgresKeepsTheStoresPromises(t *testing.T) {
 		_, err := d.ExecContext(t.Context(), `TRUNCATE tidings.dead_letter, tidings.parked_key, tidings.dead_letter_request, tidings.dead_letter_audit,
 			tidings.key_row, tidings.key_stream, tidings.handler, tidings.inbox, tidings.inbox_other RESTART IDENTITY`)
 		require.NoError(t, err)
-		return d.fixture(t)
+		f := d.fixture(t)
+		// The other driver's inbox and store stand beside, on the same tables.
+		pool, err := pgxpool.New(t.Context(), d.dsn)
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		b, err := pgxinbox.New(pgxinbox.Config{Pool: pool, AcceptPowerLoss: true})
+		require.NoError(t, err)
+		f.Box, f.Second = b, b.Letters()
+		require.Equal(t, b.ID(), f.Second.ID())
+		return f
 	})
 }
 
