@@ -57,6 +57,13 @@ const (
 	Password = "tidings-secret"
 )
 
+const (
+	// sharedSession is the session of the broker that tests share.
+	sharedSession = 30 * time.Second
+	// heartbeat is how often a broker reports to the controller, at least.
+	heartbeat = 500 * time.Millisecond
+)
+
 // Ports inside the container.
 const (
 	openPort       = 9092
@@ -73,7 +80,8 @@ func Kafka(t testing.TB) []string {
 	t.Helper()
 	Docker(t)
 	b, err := shared.kafka.get(func() (*Broker, error) {
-		b, err := startKafka(KafkaOptions{})
+		// It is never killed: on a busy machine it is late, not dead.
+		b, err := startKafka(KafkaOptions{Session: sharedSession})
 		if err == nil {
 			shared.add(b.Container)
 		}
@@ -160,7 +168,7 @@ func (b *Broker) spec(options KafkaOptions) (spec, error) {
 			// Killed members are noticed soon where a test asks for it.
 			"KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "500",
 			"KAFKA_BROKER_SESSION_TIMEOUT_MS":    strconv.FormatInt(options.Session.Milliseconds(), 10),
-			"KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": strconv.FormatInt(options.Session.Milliseconds()/4, 10),
+			"KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": strconv.FormatInt(min(options.Session/4, heartbeat).Milliseconds(), 10),
 			"KAFKA_HEAP_OPTS":                    "-Xms256M -Xmx512M",
 		},
 	}
