@@ -96,7 +96,9 @@ func inDoubt(line *Line, cut func(after int64), prepare func(), act func() (inbo
 		}
 		prepare()
 		cut(requests - 1)
-		if _, err := act(); !errors.Is(err, inbox.ErrNotAdmitted) {
+		_, err := act()
+		line.Spare() // where it asked less often than before
+		if err != nil && !errors.Is(err, inbox.ErrNotAdmitted) {
 			return err
 		}
 	}

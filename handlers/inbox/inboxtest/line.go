@@ -74,6 +74,9 @@ func (l *Line) CutRequest(after int64) { l.spared.Store(after); l.cut.Store(cutR
 // CutReply is CutNextReply after so many that arrive.
 func (l *Line) CutReply(after int64) { l.spared.Store(after); l.cut.Store(cutReply) }
 
+// Spare takes back a cut that has not come.
+func (l *Line) Spare() { l.cut.Store(0) }
+
 // Requests returns how many times clients sent something.
 func (l *Line) Requests() int64 { return l.requests.Load() }
 
