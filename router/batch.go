@@ -274,9 +274,8 @@ func (b *batch) apply(ms []*batched) {
 		for ; ms[0].skip; ms = ms[1:] {
 			b.deliver(ms[0])
 		}
-		b.deliver(ms[0])
-		if !ms[0].ended {
-			b.putOff(ms[1:], ms[0].delivery.RetryIn)
+		if wait := b.deliver(ms[0]); !ms[0].ended {
+			b.putOff(ms[1:], wait)
 			return
 		}
 		ms = ms[1:]
@@ -308,6 +307,10 @@ func (b *batch) book(ms []*batched, answers []inbox.Answer) {
 	var late []*batched
 	met, now := b.handler.met, time.Now()
 	for _, m := range ms {
+		var answer inbox.Answer
+		if !m.skip {
+			answer, answers = answers[0], answers[1:]
+		}
 		if b.blocked[m.key()] {
 			continue
 		}
@@ -316,8 +319,6 @@ func (b *batch) book(ms []*batched, answers []inbox.Answer) {
 			ends = append(ends, m.done())
 			continue
 		}
-		answer := answers[0]
-		answers = answers[1:]
 		switch answer {
 		case inbox.Fresh:
 			met.applied.Inc()
@@ -343,20 +344,23 @@ func (b *batch) book(ms []*batched, answers []inbox.Answer) {
 	}
 }
 
-// deliver is one attempt at a message the ordinary way.
-func (b *batch) deliver(m *batched) {
+// deliver is one attempt at a message the ordinary way. It returns when the next
+// one is, if that did not finish it; from then on the message is another's.
+func (b *batch) deliver(m *batched) (wait time.Duration) {
 	if b.sub.deliverLane(b.ctx, m.delivery) {
 		b.settle(m.done())
-		return
+		return 0
 	}
 	b.block(m)
 	if b.ctx.Err() != nil || b.sub.router.killed.Load() {
 		b.stopped = true
-		return
+		return 0
 	}
+	wait = m.delivery.RetryIn
 	p, _ := m.delivery.State.(*progress)
 	m.delivery.Alone = !p.untried()
 	b.settle(delivery.End{Index: m.index, Verdict: delivery.Failed})
+	return wait
 }
 
 func (b *batch) settle(ends ...delivery.End) {

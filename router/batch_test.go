@@ -196,6 +196,8 @@ func TestWhatNoBatchCanHaveTakesTheOrdinaryWayInItsPlace(t *testing.T) {
 	require.Equal(t, []string{"a/1", "a/2", "b/1", "b/2", "c/1", "c/2"}, f.settled(t, delivery.Finished), "a/2 and the late c/1 are parked")
 	require.Equal(t, []string{"a/3", "c/3"}, f.unsettled(t))
 	require.InDelta(t, 2, g.counter(t, "bulk", "parked"), 0)
+	require.InDelta(t, 3, g.counter(t, "bulk", "applied"), 0)
+	require.Zero(t, g.counter(t, "bulk", "duplicate"), "each has its own answer, though c/3 has none")
 	require.InDelta(t, 1, testutil.ToFloat64(g.subs[0].skipped), 0)
 	f, acked = offerAll(g, ds[3], ds[6])
 	require.True(t, acked)
