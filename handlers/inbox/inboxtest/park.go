@@ -112,6 +112,8 @@ func testPark[Tx any](t *testing.T, db Database[Tx]) {
 	}
 	_, err := m.Park(t.Context(), bare, failed())
 	require.ErrorContains(t, err, "Admission.Message is nil; give the message as it was read")
+	_, err = m.Park(t.Context(), read("o-2", 2), inbox.Failure{})
+	require.ErrorContains(t, err, "Failure.Cause is empty; say why, as by inbox.CauseError")
 }
 
 func testParkedRecord[Tx any](t *testing.T, db Database[Tx]) {

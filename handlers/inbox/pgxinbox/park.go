@@ -26,8 +26,8 @@ func (b *Inbox) Letters() deadletter.Store {
 
 // Park implements inbox.Parker.
 func (b *Inbox) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (inbox.Answer, error) {
-	if a.Message == nil && a.Letter == 0 {
-		return 0, postgres.NoMessage(&a)
+	if err := postgres.CheckPark(&a, &f); err != nil {
+		return 0, err
 	}
 	bounded := postgres.Bounded(&a)
 	tx, _, err := b.begin(ctx, &bounded, nil)

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"time"
 
@@ -51,7 +50,7 @@ type Letter struct {
 // text column refuses: the record has it as it was.
 func NewLetter(a *inbox.Admission) (Letter, error) {
 	if a.Message == nil {
-		return Letter{}, NoMessage(a)
+		return Letter{}, noMessage(a)
 	}
 	m := a.Message
 	l := Letter{
@@ -65,8 +64,18 @@ func NewLetter(a *inbox.Admission) (Letter, error) {
 	return l, nil
 }
 
-// NoMessage returns the error for a parking that has nothing to write.
-func NoMessage(a *inbox.Admission) error {
+// CheckPark returns an error when a Park has nothing to write, or no reason.
+func CheckPark(a *inbox.Admission, f *inbox.Failure) error {
+	switch {
+	case f.Cause == "":
+		return fmt.Errorf("park event %s of handler %q of group %q: Failure.Cause is empty; say why, as by inbox.CauseError", a.EventID, a.Handler.Name, a.Handler.Group)
+	case a.Message == nil && a.Letter == 0:
+		return noMessage(a)
+	}
+	return nil
+}
+
+func noMessage(a *inbox.Admission) error {
 	return fmt.Errorf("park event %s of handler %q of group %q: Admission.Message is nil; give the message as it was read", a.EventID, a.Handler.Name, a.Handler.Group)
 }
 
@@ -144,10 +153,7 @@ func moment(t time.Time) any {
 
 // NotParked returns the error of a parking that failed by err.
 func NotParked(a *inbox.Admission, err error, hopeless bool) error {
-	switch {
-	case errors.Is(err, inbox.ErrFull):
-		return err
-	case hopeless:
+	if hopeless {
 		return fmt.Errorf("park event %s of handler %q of group %q: the database refuses it: %w", a.EventID, a.Handler.Name, a.Handler.Group, err)
 	}
 	return fmt.Errorf("park event %s of handler %q of group %q: %w: %w", a.EventID, a.Handler.Name, a.Handler.Group, inbox.ErrNotAdmitted, err)
