@@ -211,7 +211,10 @@ func (w *world) deliver(a inbox.Admission, random *rand.Rand) (acked bool) {
 		answer, err := store.Look(ctx, a)
 		require.NoError(w.t, err)
 		f := inbox.Failure{Cause: inbox.CauseBehind}
-		if answer == inbox.Fresh {
+		switch answer {
+		case inbox.Duplicate: // it was parked before the crash, and has left
+			return true
+		case inbox.Fresh:
 			if w.effect(ctx, store, nil, a, time.Duration(random.IntN(50))*time.Millisecond) == nil {
 				return true
 			}
@@ -222,7 +225,10 @@ func (w *world) deliver(a inbox.Admission, random *rand.Rand) (acked bool) {
 		}
 		answer, err = store.Park(ctx, a, f)
 		require.NoError(w.t, err)
-		if answer == inbox.Parked {
+		switch answer {
+		case inbox.Duplicate:
+			return true
+		case inbox.Parked:
 			w.mu.Lock()
 			w.parked++
 			w.mu.Unlock()

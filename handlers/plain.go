@@ -49,8 +49,8 @@ type Parking interface {
 
 // ParkIn returns the handler with a place to park events that it cannot apply,
 // and what follows them under their keys, for groups without a database. What
-// Remember promises beyond that, it does not: nothing is known of applied
-// events. A handler with Remember parks beside its inbox and needs no ParkIn.
+// Remember promises beyond that, it does not: other applied events are not
+// known. A handler with Remember parks beside its inbox and needs no ParkIn.
 func (h Plain[T]) ParkIn(place Parking) Plain[T] {
 	if h.remember {
 		h.parks = true

@@ -16,10 +16,11 @@
 //
 // What is not promised, other than by a store in a database:
 //
-//   - Effects are at least once. No IDs of applied events are remembered: Look
-//     never answers Duplicate or Late, and what crashes between an effect and its
-//     offset's commit, or between a retry's effect and its tombstone, repeats the
-//     effect. A discarded event that is published again is handled again.
+//   - Effects are at least once. IDs are remembered only of events that were
+//     parked and left within the last day (the last 100,000): they are not handed
+//     out again when they are read again. What crashes between any other event's
+//     effect and its offset's commit, or between a retry's effect and its
+//     tombstone, repeats the effect; disorder (inbox.Late) is not told.
 //   - A member that lost its partition without knowing (a process that stood
 //     still past its session) may overlap with the next owner, as all plain
 //     handlers may. A member that stood still past the lease of its claim may

@@ -13,7 +13,7 @@ import (
 
 // Store is the dead letters of a group in Kafka, as plain handlers park in them
 // (handlers.On(...).ParkIn): an inbox.Parker, and an inbox.Ledger that remembers
-// nothing of applied events. Letters returns them for whoever lists,
+// no applied events but those that were parked. Letters returns them for whoever lists,
 // retries or edits. Its methods need it to run: see Run. Safe for
 // concurrent use.
 type Store struct {
@@ -55,8 +55,9 @@ func (s *Store) Letters() deadletter.Store { return s.letters }
 // ID implements inbox.Keeper.
 func (s *Store) ID() string { return s.letters.ID() }
 
-// Look implements inbox.Ledger. It answers Parked or Fresh, and of a retry Gone
-// or Fresh; never Duplicate or Late, for nothing is remembered of applied events.
+// Look implements inbox.Ledger. It answers Parked or Fresh, of a retry Gone or
+// Fresh, and Duplicate only of an event that was parked and left within the last
+// day (the last 100,000): other applied events are not remembered. Never Late.
 func (s *Store) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
 	return s.letters.Look(ctx, a)
 }
@@ -67,8 +68,8 @@ func (s *Store) Record(ctx context.Context, a inbox.Admission) error {
 	return s.letters.Record(ctx, a)
 }
 
-// Park implements inbox.Parker, without the answer Duplicate. It has answered
-// when the brokers have acknowledged the event.
+// Park implements inbox.Parker. It has answered when the brokers have
+// acknowledged the event.
 func (s *Store) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (inbox.Answer, error) {
 	return s.letters.Park(ctx, a, f)
 }

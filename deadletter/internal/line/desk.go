@@ -239,12 +239,12 @@ func (d *Desk) claim(at time.Time, c *Claim) Granted {
 
 // prune drops the claims of members that vanished long ago, now and then.
 func (d *Desk) prune(at time.Time) {
-	if at.Sub(d.pruned) < remembered {
+	if at.Sub(d.pruned) < time.Hour {
 		return
 	}
 	d.pruned = at
 	for k, h := range d.holders {
-		if at.Sub(h.Until) > remembered {
+		if at.Sub(h.Until) > time.Hour {
 			delete(d.holders, k)
 		}
 	}

@@ -20,8 +20,13 @@ type Lines struct {
 	names   map[string]int64 // of the letters, to their IDs
 	totals  map[inbox.Handler]*Total
 	stale   map[string]struct{}
-	gone    map[string]time.Time
-	purged  time.Time
+	gone    map[string]time.Time // names of letters that left, and when
+	left    []departure          // in that order
+}
+
+type departure struct {
+	name string
+	at   time.Time
 }
 
 // Line is a parked key: its events in order.
@@ -44,9 +49,13 @@ type Total struct {
 	Bytes  int64
 }
 
-// remembered is how long, by the log's time, it is remembered that a letter has
-// left. A record that was under way meanwhile is told by it.
-const remembered = time.Hour
+// What is remembered of letters that have left: a day, by the log's time, and so
+// many of them. A record that was under way meanwhile is told by it, and an event
+// that is read again.
+const (
+	remembered     = 24 * time.Hour
+	mostRemembered = 100_000
+)
 
 // NewLines returns none.
 func NewLines() *Lines {
@@ -62,12 +71,11 @@ func NewLines() *Lines {
 // not came after somebody else's: the name is then Stale.
 func (s *Lines) Apply(position int64, at time.Time, c Change) (id int64, ok bool) {
 	at = at.UTC().Round(0)
-	s.forget(at)
 	id, known := s.names[c.Name]
 	switch {
 	case c.Letter == nil:
 		delete(s.stale, c.Name)
-		s.gone[c.Name] = at
+		s.leave(c.Name, at)
 		if known {
 			s.remove(id)
 		}
@@ -220,17 +228,25 @@ func (s *Lines) lineOf(l *deadletter.Letter) *Line {
 	return s.byKey[keyName(l.Handler, l.Place.Topic, l.Place.Key, l.EventID)]
 }
 
-// forget drops what is remembered of letters that left long ago, now and then.
-func (s *Lines) forget(now time.Time) {
-	if now.Sub(s.purged) < remembered/4 {
-		return
-	}
-	s.purged = now
-	for name, at := range s.gone {
-		if now.Sub(at) > remembered {
-			delete(s.gone, name)
+// leave remembers that a letter has left, and forgets others.
+func (s *Lines) leave(name string, at time.Time) {
+	s.gone[name] = at
+	s.left = append(s.left, departure{name, at})
+	for len(s.left) > mostRemembered || at.Sub(s.left[0].at) > remembered {
+		first := s.left[0]
+		s.left[0] = departure{}
+		s.left = s.left[1:]
+		if s.gone[first.name].Equal(first.at) { // else it left once more
+			delete(s.gone, first.name)
 		}
 	}
+}
+
+// Left reports whether a letter with the name left not long ago, and is not back.
+func (s *Lines) Left(name string) bool {
+	_, left := s.gone[name]
+	_, back := s.names[name]
+	return left && !back
 }
 
 func byID(l *deadletter.Letter, id int64) int { return cmp.Compare(l.ID, id) }

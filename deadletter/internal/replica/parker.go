@@ -12,8 +12,9 @@ import (
 	"github.com/tidings-bus/tidings/handlers/inbox"
 )
 
-// Look implements inbox.Ledger. Its answers are Fresh, Parked and, of a retry,
-// Gone: nothing is remembered of events that were applied.
+// Look implements inbox.Ledger. It never answers Late, and Duplicate only of an
+// event that was parked and left within the last day (the last 100,000): nothing
+// is remembered of events that were applied without being parked.
 func (s *Store) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, error) {
 	if err := s.owns(a.Handler); err != nil {
 		return 0, err
@@ -24,6 +25,8 @@ func (s *Store) Look(ctx context.Context, a inbox.Admission) (inbox.Answer, erro
 		switch {
 		case a.Letter > 0 && (at == nil || at.Letters[0].ID != a.Letter):
 			answer = inbox.Gone
+		case a.Letter == 0 && lines.Left(nameOf(&a)):
+			answer = inbox.Duplicate
 		case a.Letter == 0 && at != nil:
 			answer = inbox.Parked
 		}
@@ -53,8 +56,7 @@ func (s *Store) Record(ctx context.Context, a inbox.Admission) error {
 	return nil
 }
 
-// Park implements inbox.Parker. It never answers Duplicate: nothing is
-// remembered of events that were applied.
+// Park implements inbox.Parker. It answers Duplicate as Look does.
 func (s *Store) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (inbox.Answer, error) {
 	if err := s.owns(a.Handler); err != nil {
 		return 0, err
@@ -68,7 +70,7 @@ func (s *Store) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (i
 	l := letterOf(&a, f)
 	name := nameOf(&a)
 	var there *deadletter.Letter
-	head := false
+	head, left := false, false
 	c := line.Change{Name: name, Letter: l}
 	var full error
 	err := s.read(ctx, func(lines *line.Lines, _ *line.Desk) {
@@ -77,6 +79,7 @@ func (s *Store) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (i
 			there = lines.Named(name)
 			head = at.Letters[0] == there
 		}
+		left = lines.Left(name)
 		full = s.full(lines, &a, line.Size(l))
 	})
 	switch {
@@ -84,6 +87,8 @@ func (s *Store) Park(ctx context.Context, a inbox.Admission, f inbox.Failure) (i
 		return 0, notAdmitted(err)
 	case there != nil:
 		return s.wake(ctx, there, f, head)
+	case left:
+		return inbox.Duplicate, nil
 	case f.Cause == inbox.CauseBehind && c.Line == 0:
 		return inbox.Fresh, nil
 	case full != nil:
