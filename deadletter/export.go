@@ -203,7 +203,10 @@ func (x *exported) validate() error {
 }
 
 func exportHeaders(headers []event.KafkaHeader) []exportedHeader {
-	var list []exportedHeader
+	if len(headers) == 0 {
+		return nil
+	}
+	list := make([]exportedHeader, 0, len(headers))
 	for _, h := range headers {
 		list = append(list, exportedHeader{Name: []byte(h.Key), Value: h.Value})
 	}
@@ -211,7 +214,10 @@ func exportHeaders(headers []event.KafkaHeader) []exportedHeader {
 }
 
 func importHeaders(list []exportedHeader) []event.KafkaHeader {
-	var headers []event.KafkaHeader
+	if len(list) == 0 {
+		return nil
+	}
+	headers := make([]event.KafkaHeader, 0, len(list))
 	for _, h := range list {
 		headers = append(headers, event.KafkaHeader{Key: string(h.Name), Value: h.Value})
 	}

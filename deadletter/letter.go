@@ -11,6 +11,8 @@ import (
 
 // Letter is a parked event.
 type Letter struct {
+	inbox.Failure
+
 	ID      int64 // of its store; grows in the order of its key
 	Handler inbox.Handler
 	Place   inbox.Place
@@ -26,8 +28,6 @@ type Letter struct {
 	// Original is the record as it was read, when it was edited; else nil.
 	Original *event.KafkaRecord
 	Time     time.Time // the record's timestamp
-
-	inbox.Failure
 
 	Parked time.Time
 }

@@ -20,6 +20,8 @@ var ErrBusy = errors.New("is being retried")
 // methods are safe for concurrent use, by any number of processes. What
 // changes a key locks its key row, as admissions do; each act on letters is
 // one transaction with its line in the audit log.
+//
+//nolint:interfacebloat // one seam, which the CLI and members use whole
 type Store interface {
 	// ID is the inbox's: handlers of one database share a store.
 	ID() string
@@ -39,9 +41,9 @@ type Store interface {
 	Handlers(ctx context.Context, group string) ([]inbox.Handler, error)
 
 	// Discard removes a letter and writes its inbox row, so that the event is
-	// known as settled. Act needs a reason. It waits for a try of the event to
-	// end, or, where the store has no lock for that, wraps ErrBusy while a member
-	// retries the key.
+	// known as settled. Act needs a reason. It waits for a try of the event in
+	// a transaction to end (a plain handler's goes on beside it), or, where the
+	// store has no lock for that, wraps ErrBusy while a member retries the key.
 	Discard(ctx context.Context, id int64, act Act) error
 	// Edit replaces the value that the next retry sees; the first original is
 	// kept. What identifies the event (ID, key, sequence, all headers) cannot
@@ -189,6 +191,8 @@ const (
 // Request is what somebody asked of a group's members. It is carried out also
 // when the asker has gone.
 type Request struct {
+	Progress
+
 	ID    int64
 	Group string
 	Kind  Kind
@@ -207,7 +211,6 @@ type Request struct {
 	Letter int64
 	Value  []byte
 
-	Progress
 	Keys int64 // parked keys that it selected
 	Busy int64 // keys that matched, and were left to other open requests
 }

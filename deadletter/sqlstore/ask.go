@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 
@@ -57,15 +58,15 @@ func checkRequest(r *deadletter.Request, act deadletter.Act) error {
 	case act.Who == "":
 		return errNobody
 	case r.Group == "":
-		return fmt.Errorf("Group is empty; name the group whose members carry it out") //nolint:staticcheck // a field's name
+		return errors.New("Group is empty; name the group whose members carry it out")
 	case r.Kind != deadletter.RequestRetry && r.Kind != deadletter.RequestEdit:
-		return fmt.Errorf("Kind is %q; use %q or %q", r.Kind, deadletter.RequestRetry, deadletter.RequestEdit) //nolint:staticcheck // a field's name
+		return fmt.Errorf("Kind is %q; use %q or %q", r.Kind, deadletter.RequestRetry, deadletter.RequestEdit)
 	case r.Rate < 0 || math.IsNaN(r.Rate) || math.IsInf(r.Rate, 0):
-		return fmt.Errorf("Rate is %v; use events per second, or 0 for no bound", r.Rate) //nolint:staticcheck // a field's name
+		return fmt.Errorf("Rate is %v; use events per second, or 0 for no bound", r.Rate)
 	case r.Rate > 0 && r.Rate < leastRate:
-		return fmt.Errorf("Rate is %v events per second; use %v or more, or 0 for no bound", r.Rate, leastRate) //nolint:staticcheck // a field's name
+		return fmt.Errorf("Rate is %v events per second; use %v or more, or 0 for no bound", r.Rate, leastRate)
 	case r.Kind == deadletter.RequestRetry && r.Filter.Group != "" && r.Filter.Group != r.Group:
-		return fmt.Errorf("Filter.Group is %q; leave it empty, or use the request's group", r.Filter.Group) //nolint:staticcheck // a field's name
+		return fmt.Errorf("Filter.Group is %q; leave it empty, or use the request's group", r.Filter.Group)
 	}
 	return nil
 }
@@ -104,10 +105,10 @@ func (s session) askRetry(ctx context.Context, r *deadletter.Request, act deadle
 	if err := s.row(ctx, selectable, filterArgs(&r.Filter)...).Scan(&all, &others, &other); err != nil {
 		return 0, err
 	}
-	switch {
-	case all == 0:
+	switch all {
+	case 0:
 		return 0, fmt.Errorf("a parked key that matches was %w; see what is parked by `tidings dlq list`", deadletter.ErrNotFound)
-	case all == others:
+	case others:
 		return 0, fmt.Errorf("all %d keys that match: each %w, by request %d at the earliest; wait for it, or end it", all, deadletter.ErrBusy, other)
 	}
 	filter, err := json.Marshal(r.Filter)

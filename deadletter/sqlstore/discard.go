@@ -93,5 +93,5 @@ func milliseconds(id uuid.UUID) any {
 	if id.Version() != 7 || id.Variant() != uuid.RFC4122 {
 		return nil
 	}
-	return int64(binary.BigEndian.Uint64(id[:8]) >> 16) //nolint:gosec // 48 bits
+	return int64(binary.BigEndian.Uint64(id[:8]) >> 16)
 }

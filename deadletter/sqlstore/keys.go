@@ -40,7 +40,7 @@ func scanKey(read scan) (k deadletter.Key, err error) {
 
 // filterArgs are the first nine arguments of statements that include filter.sql.
 func filterArgs(f *deadletter.Filter) []any {
-	var keys []string
+	keys := make([]string, 0, len(f.Keys))
 	for _, k := range f.Keys {
 		keys = append(keys, hex.EncodeToString(parking.Key(k)))
 	}

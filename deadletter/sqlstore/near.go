@@ -77,7 +77,7 @@ func near(name string, have []string) string {
 }
 
 func quoted[T any](list []T, name func(T) string) string {
-	var texts []string
+	texts := make([]string, 0, len(list))
 	for _, v := range list {
 		texts = append(texts, strconv.Quote(name(v)))
 	}

@@ -23,6 +23,7 @@ func TestKeysToClaimAreFoundByTheirIndexes(t *testing.T) {
 		var plan []string
 		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+sqlite.statements[name], "billing", "[]", "m", 1, 1)
 		require.NoError(t, err, name)
+		defer rows.Close()
 		for rows.Next() {
 			var id, parent, unused int
 			var detail string
@@ -30,7 +31,6 @@ func TestKeysToClaimAreFoundByTheirIndexes(t *testing.T) {
 			plan = append(plan, detail)
 		}
 		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
 		require.Contains(t, strings.Join(plan, "\n"), "SEARCH p USING INDEX "+index)
 	}
 }

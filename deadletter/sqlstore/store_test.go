@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
-	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/deadletter/sqlstore"
 	"github.com/tidings-bus/tidings/deadletter/storetest"
 	"github.com/tidings-bus/tidings/handlers/inbox/pgxinbox"
@@ -81,7 +80,7 @@ func (d *database) box(t *testing.T) *sqlinbox.Inbox {
 
 func (d *database) fixture(t *testing.T) storetest.Fixture {
 	t.Helper()
-	f := storetest.Fixture{Store: d.store(), Second: d.again(t).store(), Box: d.again(t).box(t), Rounds: 20}
+	f := storetest.Fixture{Store: d.store(), Second: d.again(t).store(), Box: d.again(t).box(t), Rounds: 10}
 	if testenv.Long() {
 		f.Rounds = 500
 	}
@@ -124,6 +123,5 @@ func TestTheDriversHandOutTheStoreUnderTheInboxesID(t *testing.T) {
 	d := openSQLite(t)
 	b := d.box(t)
 	require.Equal(t, b.ID(), d.store().ID())
-	var letters deadletter.Store = b.Letters()
-	require.Equal(t, b.ID(), letters.ID())
+	require.Equal(t, b.ID(), b.Letters().ID())
 }

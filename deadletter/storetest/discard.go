@@ -25,7 +25,7 @@ func (s *scene) settled(list ...inbox.Admission) {
 func testDiscard(s *scene) {
 	ctx := s.Context()
 	require.ErrorContains(s, s.Store.Discard(ctx, 1, deadletter.Act{Who: "ann"}), "reason")
-	var keyed []inbox.Admission
+	keyed := make([]inbox.Admission, 0, 4)
 	for i := range int64(4) {
 		a := s.read(charge, "o-1", i+1)
 		keyed = append(keyed, a)
@@ -71,7 +71,7 @@ func testDiscard(s *scene) {
 
 func testDiscardFirst(s *scene) {
 	ctx := s.Context()
-	var parked []inbox.Admission
+	parked := make([]inbox.Admission, 0, 3)
 	for i, cause := range []inbox.Cause{inbox.CauseRejected, inbox.CauseTimeout, inbox.CauseBehind} {
 		a := s.read(charge, "o-1", int64(i+1))
 		parked = append(parked, a)
@@ -106,7 +106,9 @@ func testEdit(s *scene) {
 	require.NoError(s, s.Store.Edit(ctx, list[0].ID, deadletter.Edited{Value: []byte(`{"amount":1}`)}, ann))
 	e := s.audit()
 	require.Equal(s, "edit", e.Action)
-	var before, after struct{ Value string }
+	var before, after struct {
+		Value string `json:"value"`
+	}
 	require.NoError(s, json.Unmarshal(e.Before, &before))
 	require.NoError(s, json.Unmarshal(e.After, &after))
 	require.Equal(s, string(first.Value), before.Value)

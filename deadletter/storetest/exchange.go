@@ -80,7 +80,7 @@ func testReassignBusy(s *scene) {
 // exported is letters after a way through NDJSON.
 func (s *scene) exported(list []deadletter.Letter) []deadletter.Letter {
 	s.Helper()
-	var out []deadletter.Letter
+	out := make([]deadletter.Letter, 0, len(list))
 	for _, l := range list {
 		line, err := deadletter.MarshalLetter(l)
 		require.NoError(s, err)
@@ -150,7 +150,7 @@ func testImport(s *scene) {
 	}
 	require.Equal(s, strip(all), strip(again), "all of each comes back, in order")
 	require.Equal(s, "import", s.audit().Action)
-	require.Equal(s, "", s.audit().EventID)
+	require.Empty(s, s.audit().EventID)
 }
 
 // strip leaves out what a store gives.

@@ -26,7 +26,7 @@ func testAsk(s *scene) {
 	r = s.request(r.ID)
 	f.Group = billing
 	require.Equal(s, f, r.Filter)
-	require.Equal(s, 2.5, r.Rate)
+	require.InDelta(s, 2.5, r.Rate, 0)
 	require.Equal(s, deadletter.Open, r.State)
 	require.Equal(s, deadletter.RequestRetry, r.Kind)
 	require.Equal(s, int64(2), r.Keys)

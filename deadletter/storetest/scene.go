@@ -220,7 +220,7 @@ func (s *scene) audit() deadletter.Entry {
 
 // field maps what is listed to one of its fields.
 func field[T, V any](list []T, of func(T) V) []V {
-	values := []V{}
+	values := make([]V, 0, len(list))
 	for _, v := range list {
 		values = append(values, of(v))
 	}

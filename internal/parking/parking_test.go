@@ -1,6 +1,7 @@
 package parking_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -36,8 +37,7 @@ func TestKeysAndNamesOfAnyLengthFitAnIndex(t *testing.T) {
 	require.Nil(t, parking.Key([]byte{}))
 	long := []byte(strings.Repeat("k", 1000))
 	require.Equal(t, long, parking.Key(long))
-	longer, other := append(long, 'a'), append([]byte{}, long...)
-	other = append(other, 'b')
+	longer, other := append(slices.Clone(long), 'a'), append(slices.Clone(long), 'b')
 	require.Len(t, parking.Key(longer), len("sha256:")+32)
 	require.NotEqual(t, parking.Key(longer), parking.Key(other))
 	require.Equal(t, "name", parking.Name("name"))
