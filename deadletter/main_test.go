@@ -104,6 +104,12 @@ func (s *shop) fail(values ...string) {
 	}
 }
 
+func (s *shop) tried() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tries
+}
+
 func (s *shop) mend() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -103,7 +103,7 @@ func (r *Runner) renew(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if r.answered(err); err != nil {
+		if r.failed(err); err != nil {
 			continue
 		}
 		for _, claimed := range living {
@@ -124,7 +124,7 @@ func (r *Runner) release(ctx context.Context, key Key, done bool, p Progress) {
 	defer cancel()
 	for failed := 1; ; failed++ {
 		err := r.config.Store.Release(ctx, r.config.Member, key, done, p)
-		if r.answered(err); err == nil || errors.Is(err, ErrNotFound) {
+		if r.failed(err); err == nil || errors.Is(err, ErrNotFound) {
 			return
 		}
 		select {

@@ -39,7 +39,7 @@ func (r *Runner) drain(c *claim, p *Progress) (done bool) {
 		if c.ctx.Err() != nil {
 			return false
 		}
-		if r.answered(err); err != nil && !errors.Is(err, ErrNotFound) {
+		if r.failed(err); err != nil && !errors.Is(err, ErrNotFound) {
 			failed++
 			r.pause(c, backoff(r.config.Poll, failed))
 			continue
@@ -109,7 +109,7 @@ func (r *Runner) permitted(c *claim) bool {
 		if c.ctx.Err() != nil {
 			return false
 		}
-		if r.answered(err); errors.Is(err, ErrNotFound) {
+		if r.failed(err); errors.Is(err, ErrNotFound) {
 			return false // somebody ended the request
 		}
 		if err == nil {

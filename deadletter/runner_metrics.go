@@ -98,7 +98,7 @@ func (r *Runner) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if r.answered(err); err == nil {
+		if r.failed(err); err == nil {
 			for name, s := range now {
 				r.metrics.add(name, shown[name], s)
 			}

@@ -72,7 +72,7 @@ func (r *Runner) schedule(ctx context.Context) {
 		case <-time.After(around(r.config.Schedule.Every)): // members drift apart: two rarely ask at once
 		}
 		if err := r.askAgain(ctx); ctx.Err() == nil {
-			r.answered(err)
+			r.failed(err)
 		}
 	}
 }

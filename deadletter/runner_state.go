@@ -18,7 +18,16 @@ type state struct {
 	since time.Time
 }
 
-// answered notes what a call of the store came to, and logs changes once.
+// failed notes that a call of the store failed, unless it did not. That it is back
+// is for the calls of poll to say, which come all the time: one kind of call that
+// succeeds beside another that fails is no change.
+func (r *Runner) failed(err error) {
+	if err != nil {
+		r.answered(err)
+	}
+}
+
+// answered notes what a round of poll came to, and logs changes once.
 func (r *Runner) answered(err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrBusy) {
 		return // says nothing about the store

@@ -85,7 +85,7 @@ func TestAFailedDueHeadIsRetriedAtItsNextDueTime(t *testing.T) {
 		c.Handlers[charge].(*retrier).due = time.Hour
 		_, stop := s.start(c)
 		time.Sleep(30 * time.Minute)
-		require.Equal(t, 1, s.tries)
+		require.Equal(t, 1, s.tried())
 		s.mend()
 		time.Sleep(32 * time.Minute)
 		require.Equal(t, []string{"a/1"}, s.effects())
