@@ -21,7 +21,7 @@
 //     every earlier one was. This holds for one publisher, its concurrent callers
 //     and its retries. Two publishers have no order between them.
 //   - Delivery: at least once. An offset is committed only when every handler has
-//     applied everything up to it, or skipped it as not its type.
+//     applied everything up to it, parked it, or skipped it as not its type.
 //   - Order of handling: for one key, a handler first applies events in the log's
 //     order, one at a time. [handlers.InTx] handlers keep to that across members
 //     whatever happens; [handlers.On] handlers may overlap with an attempt that
@@ -29,10 +29,12 @@
 //   - Effect: a handler in a transaction has its effect once. Effect and inbox row
 //     commit together or not at all. A plain handler runs at least once, and the
 //     event's ID is the idempotency key.
-//   - Failure: an event that keeps failing, is rejected, comes late or cannot be
-//     read holds its own key, for all handlers of that subscription, until the
-//     dead-letter store exists; other keys go on. It is tried again slowly.
-//     Nothing is acknowledged that was not handled, and nothing is dropped.
+//   - Failure: an event that keeps failing, is rejected or comes late is parked in
+//     its handler's database, durably, with what follows it under its key, for
+//     that handler only; other keys go on. What cannot be read is parked for all
+//     handlers of its subscription. Parked events are retried in order. A handler
+//     without an inbox has no such place: there the event holds its key, in this
+//     process, and is tried again slowly. Nothing is dropped.
 //   - Memory is bounded at every stage, by count and by bytes; a slow stage slows
 //     the one before it.
 //   - Nothing runs behind the caller's back: Run blocks until its context ends and
@@ -48,8 +50,9 @@
 //   - Order between keys, between topics, or between publishers.
 //   - Order for messages without a key.
 //   - Effects outside the handler's database, such as a mail, happening once.
-//   - That held events survive as such: which they are is known to this process
-//     only. After a restart they are read again, from the committed offset.
+//   - That events held for want of dead letters survive as such: which they are is
+//     known to this process only. After a restart they are read again, from the
+//     committed offset.
 //   - A transaction across broker and database: see docs/decisions.
 //   - A partition count that grows: that moves keys. A grown topic is refused.
 //

@@ -17,10 +17,16 @@
 //     ones may overlap with an attempt that outlived its deadline in another
 //     member.
 //   - The function's context ends with the attempt's timeout and carries the
-//     event as the cause of events made with it (event.CauseFrom), and the
-//     attempt's number (Attempt). That of a batch carries no event.
+//     event as the cause of events made with it (event.CauseFrom), the attempt's
+//     number (Attempt) and what the one before ended with (LastError). That of a
+//     batch carries no event.
 //
 // A function steers what happens next by its error: nil finishes the event,
 // RetryAfter waits, Reject gives up at once, any other error is tried again by
 // the handler's Settings. Timeouts cover the function, not the wait for the key.
+//
+// What is given up is parked in the handler's database, with what follows it
+// under its key, and retried from there: see package deadletter. A delay of more
+// than MaxHold is parked too, and tried again when it is due. A plain handler has
+// such a place when it names one, by Remember.
 package handlers

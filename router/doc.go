@@ -4,22 +4,30 @@
 // What it promises:
 //
 //   - A message is acknowledged only when every handler of its type has applied
-//     it (or its inbox knew it already), or when no handler of its subscription
-//     takes its type. Nothing is acknowledged that was not handled (I5).
+//     it (or its inbox knew it already) or has parked it, or when no handler of
+//     its subscription takes its type. Nothing else is acknowledged (I5).
 //   - The handlers of one message run one after the other, in the order they
 //     were listed, each independently: one that fails does not keep the others
 //     from applying the event, and they are not run again when it is retried,
 //     as long as this process keeps the message (I6).
-//   - An event that spent its tries, was rejected, came late, or cannot be
-//     decoded (I7) is held: it is not acknowledged, it is logged once with all
-//     its coordinates, counted, and tried again slowly. With a subscriber that
-//     has lanes it holds its own key only.
+//   - An event that spent its tries, was rejected, came late, missed its
+//     handler's deadline or asked to be tried much later is parked for that
+//     handler, in the handler's database; what follows it under its key goes
+//     behind it, untried (I6). A message that cannot be decoded is parked under
+//     its raw key for every handler of its subscription, and holds it back for
+//     all of them (I7). It is logged once and counted.
+//   - Parked events are retried when somebody asks (tidings dlq retry) or when
+//     they are due, by the same code as messages, in the order of their key.
+//   - A handler without an inbox has no dead letters: its event is held. It is not
+//     acknowledged, is logged once with all its coordinates, counted, and tried
+//     again slowly. With a subscriber that has lanes it holds its own key only.
+//     So is an event for which the dead letters have no room (Settings.Bounds).
 //   - Memory is bounded (I8): the router keeps nothing of a message that went
 //     well, and what it remembers of failing ones has a limit.
 //   - Run blocks until its context ends and everything it started has stopped:
 //     it stops taking messages, lets running handlers finish within
 //     StopTimeout, then cancels their contexts. Handlers that ignore that are
-//     named in a StuckError. Subscribers and inboxes that were given are not
+//     named in a StuckError, with their stacks. Subscribers and inboxes that were given are not
 //     closed.
 //
 // The order of one key, and how many messages run side by side, come from the
