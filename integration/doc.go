@@ -49,6 +49,8 @@
 //	TestPartitionsMoveBetweenOneThreeAndTwoDropIns                        120 s
 //	TestDropInsThatComeAndGoInOrderRepeatNothing                          120 s
 //	TestDropInPassesWatermillsOwnSuite                                    180 s
+//	TestASuccessorHandsOutOnlyWhatItsKilledPredecessorHadNotFinished       90 s
+//	TestRebalancesRepeatNothingAndPauseShortly                            180 s
 //	TestTheAuditSeesEveryKindOfFault                                       30 s
 //	TestEverySuiteHasABudget                                                5 s
 package integration

@@ -27,6 +27,7 @@ const specEnv = "TIDINGS_INTEGRATION_SPEC"
 const (
 	roleMember   = "member"
 	roleProducer = "producer"
+	roleReader   = "reader"
 )
 
 // orphaned is the exit code of a process whose parent went away.
@@ -81,6 +82,12 @@ func act(ctx context.Context, role string, spec []byte) error {
 			return fmt.Errorf("read the producer's spec: %w", err)
 		}
 		return p.run(ctx)
+	case roleReader:
+		var r reader
+		if err := json.Unmarshal(spec, &r); err != nil {
+			return fmt.Errorf("read the reader's spec: %w", err)
+		}
+		return r.run(ctx)
 	}
 	return errors.New("unknown role " + role)
 }
