@@ -235,6 +235,14 @@ func TestBindNamesTheMistake(t *testing.T) {
 		{`bind handler "mail": settings: Tries is -1; use 1 or more, or 0 for 5`, handlers.On("mail", mail).With(handlers.Settings{Tries: -1}), good},
 		{`bind handler "charge": settings: MinBackoff is -1s; use a positive duration, or 0 for 700ms`, handlers.InTx("charge", fresh, charge).With(handlers.Settings{MinBackoff: -time.Second}), good},
 		{`bind handler "mail": settings: MaxBackoff is -1s; use a positive duration, or 0 for 5s`, handlers.On("mail", mail).With(handlers.Settings{MaxBackoff: -time.Second}), good},
+		{`settings: Tries is 1001; use 1000 at most: `, handlers.On("mail", mail).With(handlers.Settings{Tries: 1001}), good},
+		{`settings: MinBackoff is 2m0s; use 1m0s at most, and RetryAfter for what takes longer`, handlers.On("mail", mail).With(handlers.Settings{MinBackoff: 2 * time.Minute}), good},
+		{`settings: MaxBackoff is 2m0s; use 1m0s at most, and RetryAfter for what takes longer`, handlers.On("mail", mail).With(handlers.Settings{MaxBackoff: 2 * time.Minute}), good},
+		{`settings: Patience is -1s; use a positive duration, or 0 for none`, handlers.On("mail", mail).With(handlers.Settings{Patience: -time.Second}), good},
+		{`settings: Deadline is -1s; use a positive duration, or 0 for none`, handlers.On("mail", mail).With(handlers.Settings{Deadline: -time.Second}), good},
+		{`settings: Bounds.Events is -1; use 1 or more, or 0 for no bound`, handlers.On("mail", mail).With(handlers.Settings{Bounds: inbox.Bounds{Events: -1}}), good},
+		{`settings: Bounds.Bytes is -1; use 1 or more, or 0 for no bound`, handlers.On("mail", mail).With(handlers.Settings{Bounds: inbox.Bounds{Bytes: -1}}), good},
+		{`settings: Bounds.Age is -1s; use a positive duration, or 0 for no bound`, handlers.On("mail", mail).With(handlers.Settings{Bounds: inbox.Bounds{Age: -time.Second}}), good},
 		{`bind handler "mail": settings: MinBackoff is 2s, above MaxBackoff 1s; lower the first or raise the second`, handlers.On("mail", mail).With(handlers.Settings{MinBackoff: 2 * time.Second, MaxBackoff: time.Second}), good},
 	} {
 		_, err := c.handler.Bind(t.Context(), c.binding)
@@ -286,6 +294,9 @@ func TestErrorsThatSteer(t *testing.T) {
 	require.ErrorIs(t, wrapped, cause)
 	require.EqualError(t, wrapped, "call the bank: retry after 1m0s: away")
 	require.EqualError(t, handlers.RetryAfter(-time.Second), "retry after 0s")
+	capped := handlers.RetryAfter(1000 * time.Hour).Because(cause)
+	require.Equal(t, handlers.MaxRetryAfter, capped.After)
+	require.EqualError(t, capped, "retry after 720h0m0s (asked for 1000h0m0s; the most is 720h0m0s: reject the event, or give its handler a Deadline, where it may never be taken): away")
 
 	var rejected *handlers.RejectError
 	require.ErrorAs(t, fmt.Errorf("charge: %w", handlers.Reject(cause)), &rejected)
