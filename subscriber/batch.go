@@ -12,6 +12,7 @@ const batchSlots = 4
 
 // batch is what a handout has gathered, its first message included.
 type batch struct {
+	group      *lanes.Group[record] // nil: nothing is gathered
 	items      []*lanes.Item[record]
 	deliveries []*delivery.Delivery
 	settled    []bool
@@ -25,13 +26,14 @@ func (h *handout) Gather(most int, bytes int64) []*delivery.Delivery {
 		return nil
 	}
 	b := &h.batch
-	if b.items == nil {
+	if b.group == nil {
+		b.group = h.item.Group()
 		b.items = append(b.items, h.item)
 		b.deliveries = append(b.deliveries, h.attempt.Delivery())
 		b.settled = append(b.settled, false)
 	}
 	from := len(b.items)
-	for _, it := range h.item.Gather(most, bytes) {
+	for _, it := range b.group.Gather(most, bytes) {
 		d := it.Value.delivery
 		d.Attempt, d.RetryIn, d.Alone, d.Feed = it.Attempt(), 0, false, nil
 		b.items = append(b.items, it)
@@ -48,10 +50,10 @@ func (h *handout) Arrived() <-chan struct{} { return h.item.Arrived() }
 func (h *handout) Settle(ends []delivery.End) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.over {
+	b := &h.batch
+	if h.over || b.group == nil {
 		return
 	}
-	b := &h.batch
 	items := make([]*lanes.Item[record], 0, len(ends))
 	outs := make([]lanes.Outcome, 0, len(ends))
 	for _, end := range ends {
@@ -69,7 +71,7 @@ func (h *handout) Settle(ends []delivery.End) {
 			outs = append(outs, lanes.Withdrawn())
 		}
 	}
-	h.lanes.Settle(items, outs)
+	b.group.Settle(items, outs)
 }
 
 // end is the outcome of a handout whose watermill message was acked or nacked.
@@ -88,10 +90,10 @@ func (h *handout) end(acked bool) lanes.Outcome {
 		}
 	}
 	if len(items) > 0 {
-		h.lanes.Settle(items, outs)
+		b.group.Settle(items, outs)
 	}
 	switch {
-	case b.items != nil && b.settled[0]:
+	case b.group != nil && b.settled[0]:
 		return lanes.Finished() // for its slot: the message is booked
 	case acked:
 		return h.acked()

@@ -77,7 +77,7 @@ func (h *handout) begin(values context.Context) *delivery.Context {
 func (h *handout) Next(values context.Context) *delivery.Context {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.left == 0 || h.canceled || h.batch.items != nil {
+	if h.left == 0 || h.canceled || h.batch.group != nil {
 		return nil
 	}
 	next := h.item.Next()

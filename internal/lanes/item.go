@@ -23,6 +23,7 @@ type Item[V any] struct {
 	counted   bool          // against what may be pending, see tally
 	started   bool          // some attempt reached a handler
 	unsettled bool          // a drain waits to know whether it was handed over
+	group     *Group[V]     // that has it; nil: none
 	led       bool          // it was gathered behind another one of its key that is unfinished
 	alone     bool          // not to be gathered with others
 	handed    atomic.Bool   // this attempt reached a handler

@@ -1,23 +1,40 @@
 package lanes
 
-// Gather hands out further messages of the partition in the slot of it, which
-// has been handed over: the run behind it in its lane first, then the messages
+// Group is a message, which has been handed over, and what is gathered in its
+// slot.
+type Group[V any] struct{ first *Item[V] }
+
+// Group begins a group with the message, once in an attempt.
+func (it *Item[V]) Group() *Group[V] {
+	s := it.partition.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := &Group[V]{first: it}
+	if it.state == running {
+		it.group = g
+	}
+	return g
+}
+
+// Gather hands out further messages of the partition in the slot of the first:
+// the run behind it in its lane first, then the messages
 // that are ready, each with the run behind it; most of them at most, and with
 // sizes of no more than bytes together. Each is handed over, in its attempt, and
-// has the same Canceled and Gone as it. What became of them, and of it, is said
-// by Set.Settle before Work returns.
+// has the same Canceled and Gone as the first. What became of them, and of the
+// first, is said by Settle before Work returns.
 //
 // What shall be tried alone (Outcome.Alone) is left to other workers. Gather
 // returns nothing while the partition stops, and only what is to be finished
 // while it drains. It never blocks.
-func (it *Item[V]) Gather(most int, bytes int64) []*Item[V] {
+func (of *Group[V]) Gather(most int, bytes int64) []*Item[V] {
+	it := of.first
 	p := it.partition
 	p.set.mu.Lock()
 	defer p.set.mu.Unlock()
-	if p.set.halted || it.state != running || it.alone || p.phase != open && p.phase != draining {
+	if p.set.halted || it.group != of || it.alone || p.phase != open && p.phase != draining {
 		return nil
 	}
-	g := gathering[V]{p: p, most: most, bytes: bytes}
+	g := gathering[V]{p: p, group: of, most: most, bytes: bytes}
 	last := it // a gathering before this one may have taken a part of the run
 	for last.behind != nil && last.behind.state == running {
 		last = last.behind
@@ -61,6 +78,7 @@ func (p *Partition[V]) announce() {
 // gathering is what one call of Gather has taken.
 type gathering[V any] struct {
 	p     *Partition[V]
+	group *Group[V]
 	items []*Item[V]
 	most  int
 	bytes int64
@@ -76,6 +94,7 @@ func (g *gathering[V]) take(it *Item[V]) {
 	it.handed.Store(true)
 	it.recall = g.p.recall
 	it.slot = nil
+	it.group = g.group
 	g.bytes -= it.size
 	g.items = append(g.items, it)
 }
@@ -91,17 +110,19 @@ func (g *gathering[V]) run(it *Item[V]) {
 	}
 }
 
-// Settle books what became of messages that were gathered, and of the one that
-// gathered them, whose slot stays in use until its work returns. Each is
+// Settle books what became of messages of the group, the first too, whose slot
+// stays in use until its work returns. Each is
 // finished on its own, those of one key in their order: when one fails or is
 // withdrawn, those behind it that were gathered with it go back behind it,
-// untried, whatever is said of them. A message that is settled already stays so.
-func (s *Set[V]) Settle(its []*Item[V], outs []Outcome) {
+// untried, whatever is said of them: they are no longer of the group, and may be
+// with another worker. A message that is settled already stays so.
+func (of *Group[V]) Settle(its []*Item[V], outs []Outcome) {
+	s := of.first.partition.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, it := range its {
 		p := it.partition
-		if p.phase == closed || it.state != running {
+		if p.phase == closed || it.group != of {
 			continue
 		}
 		if it.slot != nil {
@@ -129,6 +150,7 @@ func (o Outcome) Alone() Outcome {
 // settle books it.
 func (p *Partition[V]) settle(it *Item[V], out Outcome) {
 	it.settle()
+	it.group = nil
 	it.alone = it.alone || out.alone
 	switch {
 	case it.led:
@@ -153,6 +175,7 @@ func (p *Partition[V]) putBack(it *Item[V]) {
 	for ; it != nil && it.state == running; it = it.behind {
 		it.attempt--
 		it.led = false
+		it.group = nil
 		it.state = waiting
 		if p.phase >= draining && it.offset > p.limit {
 			it.state = dropped

@@ -11,9 +11,12 @@ import (
 
 // modelGroup is a message and what was gathered in its slot.
 type modelGroup struct {
+	*Group[*modelMessage]
+
 	p      *Partition[*modelMessage]
 	leader *Item[*modelMessage]
 	open   []*Item[*modelMessage] // not settled
+	lost   []*Item[*modelMessage] // settled, or taken back
 }
 
 func (g *modelGroup) has(v *modelMessage) bool {
@@ -42,12 +45,12 @@ func (m *model) gather() {
 			return
 		}
 		m.out = slices.Delete(m.out, i, i+1)
-		g = &modelGroup{p: it.partition, leader: it, open: []*Item[*modelMessage]{it}}
+		g = &modelGroup{p: it.partition, leader: it, open: []*Item[*modelMessage]{it}, Group: it.Group()}
 		m.groups = append(m.groups, g)
 	}
 	most, bytes := m.random(6), int64(m.random(900))
 	phase, alone := g.p.phase, g.leader.alone
-	taken := g.leader.Gather(most, bytes)
+	taken := g.Gather(most, bytes)
 	m.logf("gather %d of %d/%d", len(taken), g.p.id, g.leader.offset)
 	if len(taken) > 0 && (alone || phase != open && phase != draining) {
 		m.failf("message %d gathered others in phase %d, alone %v", g.leader.offset, phase, alone)
@@ -105,11 +108,19 @@ func (m *model) settle() {
 		taken := slices.Contains(its, it)
 		if !taken && back[it.Value.key] { // the set took it back with the one before it
 			m.restore(it.Value)
+			g.lost = append(g.lost, it)
 			return true
 		}
 		return taken
 	})
-	m.s.Settle(its, outs)
+	// What is said of others changes nothing, whoever has them now.
+	late := len(g.lost)
+	g.lost = append(g.lost, its...)
+	its = append(slices.Clone(g.lost[:late]), its...)
+	for range late {
+		outs = slices.Insert(outs, 0, []Outcome{Finished(), RetryIn(0), Withdrawn()}[m.random(3)])
+	}
+	g.Settle(its, outs)
 	if !end {
 		return
 	}
@@ -134,7 +145,8 @@ func TestGatheredMessagesAreSettledEachOnItsOwn(t *testing.T) {
 		var s *Set[string]
 		failed := false
 		s = New(Config[string]{Limits: limits, Work: func(it *Item[string]) Outcome {
-			its := append([]*Item[string]{it}, it.Gather(5, 1<<20)...)
+			g := it.Group()
+			its := append([]*Item[string]{it}, g.Gather(5, 1<<20)...)
 			var round []string
 			outs := make([]Outcome, len(its))
 			for i, it := range its {
@@ -145,7 +157,7 @@ func TestGatheredMessagesAreSettledEachOnItsOwn(t *testing.T) {
 				}
 			}
 			rounds = append(rounds, round)
-			s.Settle(its, outs)
+			g.Settle(its, outs)
 			return Finished()
 		}})
 		p := s.Open(0)
@@ -177,11 +189,12 @@ func TestGatherLeavesWhatWasToBeTriedAlone(t *testing.T) {
 				return RetryIn(0).Alone()
 			case it.Value == "b1" && it.Attempt() == 1:
 				<-hold
-				its := append([]*Item[string]{it}, it.Gather(10, 1<<20)...)
+				g := it.Group()
+				its := append([]*Item[string]{it}, g.Gather(10, 1<<20)...)
 				for _, it := range its {
 					gathered = append(gathered, it.Value)
 				}
-				s.Settle(its, make([]Outcome, len(its)))
+				g.Settle(its, make([]Outcome, len(its)))
 			}
 			return Finished()
 		}})
