@@ -17,7 +17,8 @@
 //     on the time. SQLite has one machine's, in milliseconds.
 //   - A discarded event has an inbox row where admissions look for it, and its
 //     key has seen its offset and sequence: redelivered, it is a duplicate.
-//     Those behind it stay parked until somebody asks for their retry.
+//     Those behind it stay parked until somebody asks for their retry, unless it
+//     was due by itself.
 //   - The database is the caller's, migrated (package schema), and is not closed.
 //
 // Retries of a request are not audited one by one: its progress tells how many

@@ -41,6 +41,13 @@ func testDue(s *scene) {
 	head = s.letters(got[1].ID)[0]
 	require.Equal(s, inbox.Fresh.String(), s.retry(&head, nil).String())
 	require.NoError(s, s.Store.Release(ctx, member, got[1], false, deadletter.Progress{}))
+	got = s.claim(second, 10)
+	require.Equal(s, []string{"late"}, field(got, keyText))
+
+	// So it does when the first is discarded.
+	s.put(s.read(charge, "late", 3), inbox.Failure{Cause: inbox.CauseBehind})
+	require.NoError(s, s.Store.Release(ctx, second, got[0], false, deadletter.Progress{}))
+	s.remove(&s.letters(got[0].ID)[0])
 	require.Equal(s, []string{"late"}, field(s.claim(second, 10), keyText))
 }
 

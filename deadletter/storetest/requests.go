@@ -149,6 +149,8 @@ func testFinish(s *scene) {
 	require.Equal(s, deadletter.Progress{KeysDone: 3, KeysStopped: 2, Applied: 3, Failed: 2}, done.Progress)
 	s.advance()
 	require.Equal(s, done, s.request(r.ID))
+	release(claimed[1], true, deadletter.Progress{KeysDone: 1}) // it lives after all
+	require.Equal(s, int64(3), s.request(r.ID).KeysDone, "counted once")
 }
 
 func testPermit(s *scene) {
