@@ -31,6 +31,8 @@ func (h *bound) Timeout() time.Duration { return h.settings.timeout() }
 func (h *bound) Patience() time.Duration { return h.settings.Patience }
 func (h *bound) Deadline() time.Duration { return h.settings.Deadline }
 
+func (h *bound) Concurrency() Concurrency { return h.settings.Concurrency.withDefaults() }
+
 func (h *bound) Delay(attempt int, failing time.Duration) (d time.Duration, spent bool) {
 	return h.settings.delay(attempt, failing)
 }

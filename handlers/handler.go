@@ -50,6 +50,9 @@ type Bound interface {
 	// Deadline is how long after its time an event may be handled; zero: none.
 	// The caller enforces it: an attempt begins before it.
 	Deadline() time.Duration
+	// Concurrency bounds how many calls of Handle run at once in a process; its
+	// Max and Min are filled in.
+	Concurrency() Concurrency
 	// Handle applies one event. The payload is decoded by the caller, once for
 	// all handlers of the type. It returns when the effect is committed.
 	//

@@ -243,6 +243,10 @@ func TestBindNamesTheMistake(t *testing.T) {
 		{`settings: Bounds.Events is -1; use 1 or more, or 0 for no bound`, handlers.On("mail", mail).With(handlers.Settings{Bounds: inbox.Bounds{Events: -1}}), good},
 		{`settings: Bounds.Bytes is -1; use 1 or more, or 0 for no bound`, handlers.On("mail", mail).With(handlers.Settings{Bounds: inbox.Bounds{Bytes: -1}}), good},
 		{`settings: Bounds.Age is -1s; use a positive duration, or 0 for no bound`, handlers.On("mail", mail).With(handlers.Settings{Bounds: inbox.Bounds{Age: -time.Second}}), good},
+		{`settings: Concurrency.Max is -1; use 1 or more, or 0 for no bound`, handlers.On("mail", mail).With(handlers.Settings{Concurrency: handlers.Concurrency{Max: -1}}), good},
+		{`settings: Concurrency.Min is -1; use 1 or more, or 0 for 1`, handlers.On("mail", mail).With(handlers.Settings{Concurrency: handlers.Concurrency{Min: -1, Adaptive: true}}), good},
+		{`settings: Concurrency.Min is 2, and Adaptive is off; Min is for Adaptive, a fixed bound is Max alone`, handlers.On("mail", mail).With(handlers.Settings{Concurrency: handlers.Concurrency{Min: 2, Max: 3}}), good},
+		{`settings: Concurrency.Min is 4, above Max 3; lower the first or raise the second`, handlers.On("mail", mail).With(handlers.Settings{Concurrency: handlers.Concurrency{Min: 4, Max: 3, Adaptive: true}}), good},
 		{`bind handler "mail": settings: MinBackoff is 2s, above MaxBackoff 1s; lower the first or raise the second`, handlers.On("mail", mail).With(handlers.Settings{MinBackoff: 2 * time.Second, MaxBackoff: time.Second}), good},
 	} {
 		_, err := c.handler.Bind(t.Context(), c.binding)

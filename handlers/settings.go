@@ -56,6 +56,9 @@ type Settings struct {
 	// parked and nothing dropped: its failing events wait in their lanes, and
 	// their partitions with them. Zero: none.
 	Bounds inbox.Bounds
+	// Concurrency bounds how many tries run at once in a process. Zero: no bound
+	// of the handler's own.
+	Concurrency Concurrency
 }
 
 func (s Settings) validate() error {
@@ -85,7 +88,7 @@ func (s Settings) validate() error {
 	case s.Bounds.Age < 0:
 		return fmt.Errorf("settings: Bounds.Age is %v; use a positive duration, or 0 for no bound", s.Bounds.Age)
 	}
-	return nil
+	return s.Concurrency.validate()
 }
 
 func (s Settings) timeout() time.Duration {

@@ -96,12 +96,18 @@ func (a *attempt) call(payload any) handlers.Call {
 // run calls the handler. Canceled reports that its context ended from outside;
 // the handler sees to its timeout itself.
 func (a *attempt) run(payload any) (answer inbox.Answer, canceled bool, err error) {
+	turn, err := a.turn()
+	if err != nil {
+		a.handler.tell(a, 0, true, err)
+		return 0, true, err
+	}
 	a.begin()
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 		canceled = a.end()
+		giveBack(turn, canceled, err)
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
 		a.handler.tell(a, answer, canceled, err)
 	}()
@@ -112,6 +118,10 @@ func (a *attempt) run(payload any) (answer inbox.Answer, canceled bool, err erro
 
 // runBatch calls the handler with many events; otherwise it is as run.
 func (a *attempt) runBatch(h handlers.BatchBound, calls []handlers.Call) (answers []inbox.Answer, canceled bool, err error) {
+	turn, err := a.turn()
+	if err != nil {
+		return nil, true, err
+	}
 	calls[0].Begun = a
 	a.begin()
 	defer func() {
@@ -119,6 +129,7 @@ func (a *attempt) runBatch(h handlers.BatchBound, calls []handlers.Call) (answer
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 		canceled = a.end()
+		giveBack(turn, canceled, err)
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
 		if err == nil { // a failure is told by the events that it is tried with alone
 			a.handler.tell(a, inbox.Fresh, false, nil)

@@ -44,6 +44,7 @@ type metrics struct {
 	batches     *prometheus.HistogramVec
 	splits      *prometheus.CounterVec
 	outage      *prometheus.GaugeVec
+	concurrency *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
@@ -112,6 +113,10 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		Name: "tidings_router_outage_since_seconds",
 		Help: "Since when the handler is in an outage, in seconds since 1970; 0: it is in none.",
 	}, []string{labelTopic, labelHandler})
+	m.concurrency = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tidings_router_concurrency_limit",
+		Help: "How many tries of the handler may run at once in this process now; 0: it has no bound of its own.",
+	}, []string{labelTopic, labelHandler})
 	if reg == nil {
 		return m, nil
 	}
@@ -119,7 +124,7 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		register(reg, &m.events), register(reg, &m.handle), register(reg, &m.age), register(reg, &m.retries),
 		register(reg, &m.held), register(reg, &m.inFlight), register(reg, &m.unknown), register(reg, &m.undecodable),
 		register(reg, &m.attempts), register(reg, &m.full), register(reg, &m.near), register(reg, &m.batches), register(reg, &m.splits),
-		register(reg, &m.outage),
+		register(reg, &m.outage), register(reg, &m.concurrency),
 	)
 }
 
@@ -145,7 +150,7 @@ type handlerMetrics struct {
 	parked, parkedBehind, near    prometheus.Counter
 	handle, age, attempts         prometheus.Observer
 	retries                       [causes]prometheus.Counter
-	held, outage                  prometheus.Gauge
+	held, outage, concurrency     prometheus.Gauge
 	full                          *fullness
 }
 
@@ -163,6 +168,7 @@ func (m *metrics) forHandler(topic, handler string) *handlerMetrics {
 		parkedBehind: m.events.WithLabelValues(topic, handler, outcomeParkedBehind),
 		near:         m.near.WithLabelValues(topic, handler),
 		outage:       m.outage.WithLabelValues(topic, handler),
+		concurrency:  m.concurrency.WithLabelValues(topic, handler),
 		full:         &fullness{gauge: m.full.WithLabelValues(handler)},
 	}
 	for c := range causes {

@@ -12,6 +12,7 @@ import (
 	"github.com/tidings-bus/tidings/handlers"
 	"github.com/tidings-bus/tidings/handlers/inbox"
 	"github.com/tidings-bus/tidings/internal/delivery"
+	"github.com/tidings-bus/tidings/internal/limit"
 	"github.com/tidings-bus/tidings/internal/outage"
 )
 
@@ -86,6 +87,7 @@ type boundHandler struct {
 	name     string
 	deadline time.Duration
 	outage   *outage.Detector // nil: none is told
+	limit    limit.Limit      // nil: none
 	parks    bool             // it has dead letters
 	met      *handlerMetrics
 	warn     throttle
@@ -120,6 +122,7 @@ func (s *subscription) bind(ctx context.Context) error {
 			outage:   s.router.cfg.Outage.detector(),
 			met:      s.router.met.forHandler(s.topic, b.Name()),
 		}
+		bh.limit = bh.met.limitOf(b.Concurrency())
 		_, bh.parks = b.Inbox().(inbox.Parker)
 		s.bound = append(s.bound, bh)
 		s.bindBatch(bh)
