@@ -30,9 +30,9 @@ func TestI3I4I6AnyScheduleSettlesEachEventOnceAndInOrder(t *testing.T) {
 	if testing.Short() {
 		n = 300
 	}
-	first := rand.Uint64() //nolint:gosec // the seed is printed
+	first := rand.Uint64()
 	var parked, retried, edited, discarded, killed int
-	for i := range uint64(n) { //nolint:gosec // positive
+	for i := range uint64(n) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, first+i)
 			w.run()
@@ -73,7 +73,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	return &world{
-		t: t, random: rand.New(rand.NewPCG(seed, seed)), memory: replica.NewMemory(), //nolint:gosec // to repeat it
+		t: t, random: rand.New(rand.NewPCG(seed, seed)), memory: replica.NewMemory(),
 		left: map[uuid.UUID]int{}, sequence: map[uuid.UUID]int{}, applied: map[string][]int{}, value: map[uuid.UUID]string{},
 		discarded: map[uuid.UUID]bool{}, running: map[string]int{}, arrived: map[string]int{},
 	}
@@ -192,7 +192,7 @@ func (p *process) Check(l deadletter.Letter, to deadletter.Edited) error {
 // lane delivers events of one key in order, as members of the group do: what was
 // not acknowledged is delivered again, by another one.
 func (w *world) lane(key string, events []inbox.Admission, seed uint64) {
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // to repeat it
+	random := rand.New(rand.NewPCG(seed, 1))
 	for _, a := range events {
 		time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
 		for acked := false; !acked; {
@@ -211,10 +211,10 @@ func (w *world) deliver(a inbox.Admission, random *rand.Rand) (acked bool) {
 		answer, err := store.Look(ctx, a)
 		require.NoError(w.t, err)
 		f := inbox.Failure{Cause: inbox.CauseBehind}
-		switch answer {
-		case inbox.Duplicate: // it was parked before the crash, and has left
+		if answer == inbox.Duplicate { // it was parked before the crash, and has left
 			return true
-		case inbox.Fresh:
+		}
+		if answer == inbox.Fresh {
 			if w.effect(ctx, store, nil, a, time.Duration(random.IntN(50))*time.Millisecond) == nil {
 				return true
 			}
@@ -225,10 +225,10 @@ func (w *world) deliver(a inbox.Admission, random *rand.Rand) (acked bool) {
 		}
 		answer, err = store.Park(ctx, a, f)
 		require.NoError(w.t, err)
-		switch answer {
-		case inbox.Duplicate:
+		if answer == inbox.Duplicate {
 			return true
-		case inbox.Parked:
+		}
+		if answer == inbox.Parked {
 			w.mu.Lock()
 			w.parked++
 			w.mu.Unlock()

@@ -23,7 +23,7 @@ type claims struct {
 type claim struct {
 	Key
 
-	ctx    context.Context // of its retries
+	ctx    context.Context //nolint:containedctx // of its retries: it ends with the claim
 	cancel context.CancelCauseFunc
 	expire *time.Timer // ends ctx when the store may give the key away
 }

@@ -79,4 +79,4 @@ func (c Config) validate() error {
 	return nil
 }
 
-func (c *Config) notes() string { return c.Topic + ".log" }
+func (c Config) notes() string { return c.Topic + ".log" }

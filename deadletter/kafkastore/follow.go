@@ -25,12 +25,12 @@ const (
 
 // follow reads the topics from their start and follows them until ctx ends. When
 // the log is no longer what was read (cut off, or lost), it reads it anew.
-func (j *journal) follow(ctx context.Context) error {
+func (j *journal) follow(ctx context.Context) {
 	for failed := 0; ; {
 		began := time.Now()
 		err := j.followOnce(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop
+			return
 		}
 		if failed++; time.Since(began) > time.Minute {
 			failed = 1
@@ -38,7 +38,7 @@ func (j *journal) follow(ctx context.Context) error {
 		j.config.Logger.Error("dead letters: reading their topics failed, they are read anew", "topic", j.config.Topic, "cause", err)
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(min(30*time.Second, 200*time.Millisecond<<min(failed, 8))):
 		}
 	}
@@ -162,7 +162,7 @@ func (f *follower) apply(r *kgo.Record) {
 	}
 	f.at.notes = r.Offset + 1
 	var note line.Note
-	if err := json.Unmarshal(r.Value, &note); err != nil {
+	if err := json.Unmarshal(r.Value, &note); err != nil { //nolint:musttag // fields of package deadletter go by their names
 		c.Logger.Error("dead letters: a record of their log cannot be read, it is left out", "topic", r.Topic, "offset", r.Offset, "cause", err)
 		f.tell(r, line.Granted{})
 		return

@@ -133,7 +133,7 @@ func (j *journal) Put(ctx context.Context, changes ...line.Change) ([]replica.Ap
 func (j *journal) Note(ctx context.Context, notes ...line.Note) ([]line.Granted, error) {
 	records := make([]*kgo.Record, len(notes))
 	for i := range notes {
-		value, err := json.Marshal(&notes[i])
+		value, err := json.Marshal(&notes[i]) //nolint:musttag // fields of package deadletter go by their names
 		if err != nil {
 			return nil, fmt.Errorf("encode a note: %w", err)
 		}

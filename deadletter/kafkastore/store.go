@@ -130,7 +130,7 @@ func (s *Store) join(ctx context.Context) *running {
 	go func() {
 		defer close(r.done)
 		if r.err = s.Check(following); r.err == nil {
-			r.err = s.journal.follow(following)
+			s.journal.follow(following)
 		}
 	}()
 	return r

@@ -69,7 +69,8 @@ func TestALetterIsAllThatWasKnownOfTheEvent(t *testing.T) {
 	require.Equal(t, full.EventID, l.EventID)
 	require.Equal(t, []any{full.Type, full.Source, full.AggregateType, full.AggregateID, full.Sequence},
 		[]any{l.Type, l.Source, l.AggregateType, l.AggregateID, l.Sequence})
-	require.Equal(t, *full.Message, inbox.Message{Record: l.Record, Time: l.Time})
+	require.Equal(t, full.Message.Record, l.Record)
+	require.Equal(t, full.Message.Time, l.Time)
 	require.Equal(t, f, l.Failure)
 	require.WithinDuration(t, time.Now(), l.Parked, time.Minute)
 	require.Equal(t, keyless.Message.Record, letters[""].Record, "null stays null")

@@ -68,7 +68,7 @@ func (s *Store) Check(ctx context.Context) error {
 func ensure(ctx context.Context, admin *kadm.Client, topic string, config map[string]string) error {
 	settings := map[string]*string{}
 	for name, value := range config {
-		settings[name] = kadm.StringPtr(value)
+		settings[name] = new(value)
 	}
 	created, err := admin.CreateTopic(ctx, 1, -1, settings, topic)
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,9 +165,9 @@ func decode(r *kgo.Record) (line.Change, error) {
 
 // writeOf is the value of the header by which a writer knows its record.
 func writeOf(r *kgo.Record) string {
-	for i := len(r.Headers) - 1; i >= 0; i-- { // it is the last
-		if r.Headers[i].Key == writeHeader {
-			return string(r.Headers[i].Value)
+	for _, h := range slices.Backward(r.Headers) { // it is the last
+		if h.Key == writeHeader {
+			return string(h.Value)
 		}
 	}
 	return ""

@@ -100,7 +100,7 @@ func TestKeysAreToldApartAndNamedForPeople(t *testing.T) {
 // it has been compacted: random writers, some of whom know little.
 func TestReadersOfACompactedLogHaveTheSameLines(t *testing.T) {
 	for seed := range uint64(3000) {
-		random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // to repeat it
+		random := rand.New(rand.NewPCG(seed, 1))
 		live := line.NewLines()
 		var l log
 		write := func(c line.Change) {

@@ -71,8 +71,9 @@ func (s *State) Note(position int64, at time.Time, n line.Note) line.Granted {
 func (s *State) Stale() []line.Change {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var changes []line.Change
-	for _, name := range s.lines.Stale() {
+	names := s.lines.Stale()
+	changes := make([]line.Change, 0, len(names))
+	for _, name := range names {
 		c := s.lines.Restore(name)
 		c.Restored = true
 		changes = append(changes, c)

@@ -18,19 +18,8 @@ const selected = 20_000
 
 // Ask implements deadletter.Store.
 func (s *Store) Ask(ctx context.Context, q deadletter.Request, act deadletter.Act) (deadletter.Request, error) {
-	switch {
-	case strings.TrimSpace(act.Who) == "":
-		return q, errors.New("ask for something: nobody is named; say who asks, for the audit log")
-	case q.Kind != deadletter.RequestRetry && q.Kind != deadletter.RequestEdit:
-		return q, fmt.Errorf("ask group %q: the request's kind is %q: use retry or edit", q.Group, q.Kind)
-	case q.Group == "":
-		return q, errors.New("ask for something: the request names no group")
-	case q.Rate < 0 || math.IsNaN(q.Rate) || math.IsInf(q.Rate, 0):
-		return q, fmt.Errorf("ask group %q: the rate is %v: use events per second, or 0 for no bound", q.Group, q.Rate)
-	case q.Kind == deadletter.RequestRetry && q.Filter.Group != "" && q.Filter.Group != q.Group:
-		return q, fmt.Errorf("ask group %q: the filter's group is %q: leave it empty, or use the request's", q.Group, q.Filter.Group)
-	case s.group != "" && q.Group != s.group:
-		return q, fmt.Errorf("ask group %q: these dead letters are those of group %q", q.Group, s.group)
+	if err := s.askable(&q, act); err != nil {
+		return q, err
 	}
 	q.Act = act
 	ask := line.Ask{Request: q, Entry: deadletter.Entry{Act: act, Action: q.Kind.Action(), Group: q.Group}}
@@ -75,6 +64,25 @@ func (s *Store) Ask(ctx context.Context, q deadletter.Request, act deadletter.Ac
 		}
 	}
 	return s.Request(ctx, g.ID)
+}
+
+// askable reports what is wrong with a request.
+func (s *Store) askable(q *deadletter.Request, act deadletter.Act) error {
+	switch {
+	case strings.TrimSpace(act.Who) == "":
+		return errors.New("ask for something: nobody is named; say who asks, for the audit log")
+	case q.Kind != deadletter.RequestRetry && q.Kind != deadletter.RequestEdit:
+		return fmt.Errorf("ask group %q: the request's kind is %q: use retry or edit", q.Group, q.Kind)
+	case q.Group == "":
+		return errors.New("ask for something: the request names no group")
+	case q.Rate < 0 || math.IsNaN(q.Rate) || math.IsInf(q.Rate, 0):
+		return fmt.Errorf("ask group %q: the rate is %v: use events per second, or 0 for no bound", q.Group, q.Rate)
+	case q.Kind == deadletter.RequestRetry && q.Filter.Group != "" && q.Filter.Group != q.Group:
+		return fmt.Errorf("ask group %q: the filter's group is %q: leave it empty, or use the request's", q.Group, q.Filter.Group)
+	case s.group != "" && q.Group != s.group:
+		return fmt.Errorf("ask group %q: these dead letters are those of group %q", q.Group, s.group)
+	}
+	return nil
 }
 
 // matching lists the keys that a request selects, of each handler's newest epoch. Those
