@@ -31,11 +31,8 @@ type Binding struct {
 	Epoch int
 }
 
-// Bound is a handler in its group.
-type Bound interface {
-	Name() string
-	// Type is the wire name of the events it takes.
-	Type() string
+// Policy is what a handler wants of its callers: from its Settings.
+type Policy interface {
 	// Timeout bounds one attempt; zero: none. Handle enforces it on the
 	// handler's context; time spent waiting for the key's row is not counted.
 	// The caller uses it to tell a handler that ignores its context.
@@ -53,6 +50,14 @@ type Bound interface {
 	// Concurrency bounds how many calls of Handle run at once in a process; its
 	// Max and Min are filled in.
 	Concurrency() Concurrency
+}
+
+// Bound is a handler in its group.
+type Bound interface {
+	Name() string
+	// Type is the wire name of the events it takes.
+	Type() string
+	Policy
 	// Handle applies one event. The payload is decoded by the caller, once for
 	// all handlers of the type. It returns when the effect is committed.
 	//

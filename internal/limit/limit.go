@@ -59,9 +59,9 @@ const start = 20
 // told of each new one.
 func Adaptive(lowest, highest int, changed func(n int)) Limit {
 	b := adaptivelimiter.NewBuilder[any]().
-		WithLimits(uint(lowest), uint(highest), uint(min(max(start, lowest), highest))) //nolint:gosec // bounds are checked where they are set
+		WithLimits(uint(lowest), uint(highest), uint(min(max(start, lowest), highest)))
 	if changed != nil {
-		b = b.OnLimitChanged(func(e adaptivelimiter.LimitChangedEvent) { changed(int(e.NewLimit)) }) //nolint:gosec // within the bounds
+		b = b.OnLimitChanged(func(e adaptivelimiter.LimitChangedEvent) { changed(int(e.NewLimit)) })
 	}
 	return &adaptive{b.Build()}
 }
