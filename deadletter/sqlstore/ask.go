@@ -58,15 +58,15 @@ func checkRequest(r *deadletter.Request, act deadletter.Act) error {
 	case act.Who == "":
 		return errNobody
 	case r.Group == "":
-		return errors.New("Group is empty; name the group whose members carry it out")
+		return errors.New("its Group is empty; name the group whose members carry it out")
 	case r.Kind != deadletter.RequestRetry && r.Kind != deadletter.RequestEdit:
-		return fmt.Errorf("Kind is %q; use %q or %q", r.Kind, deadletter.RequestRetry, deadletter.RequestEdit)
+		return fmt.Errorf("its Kind is %q; use %q or %q", r.Kind, deadletter.RequestRetry, deadletter.RequestEdit)
 	case r.Rate < 0 || math.IsNaN(r.Rate) || math.IsInf(r.Rate, 0):
-		return fmt.Errorf("Rate is %v; use events per second, or 0 for no bound", r.Rate)
+		return fmt.Errorf("its Rate is %v; use events per second, or 0 for no bound", r.Rate)
 	case r.Rate > 0 && r.Rate < leastRate:
-		return fmt.Errorf("Rate is %v events per second; use %v or more, or 0 for no bound", r.Rate, leastRate)
+		return fmt.Errorf("its Rate is %v events per second; use %v or more, or 0 for no bound", r.Rate, leastRate)
 	case r.Kind == deadletter.RequestRetry && r.Filter.Group != "" && r.Filter.Group != r.Group:
-		return fmt.Errorf("Filter.Group is %q; leave it empty, or use the request's group", r.Filter.Group)
+		return fmt.Errorf("its Filter.Group is %q; leave it empty, or use the request's group", r.Filter.Group)
 	}
 	return nil
 }

@@ -138,8 +138,13 @@ func testLetters(s *scene) {
 	long := strings.Repeat("k", 3000)
 	exact := s.read(charge, "o-1", 7)
 	exact.Message.Record.Headers = []event.KafkaHeader{
-		{Key: "null"}, {Key: "empty", Value: []byte{}}, {Key: "twice", Value: []byte("1")}, {Key: "twice", Value: []byte("2")},
-		{Key: "bytes", Value: []byte{0, 0xff}}, {Key: "not\x00text\xff", Value: []byte("v")}, {Key: ""},
+		{Key: "null"},
+		{Key: "empty", Value: []byte{}},
+		{Key: "twice", Value: []byte("1")},
+		{Key: "twice", Value: []byte("2")},
+		{Key: "bytes", Value: []byte{0, 0xff}},
+		{Key: "not\x00text\xff", Value: []byte("v")},
+		{Key: ""},
 	}
 	f := failure(inbox.CausePanic)
 	f.Stack, f.Due = "main.go:7", time.UnixMilli(4_000_000_000_123).UTC()
