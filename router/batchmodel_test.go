@@ -120,7 +120,7 @@ func TestBatchesDoWhatTheModelSaysOfEachRecord(t *testing.T) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			p := newPath(t)
 			require.NoError(t, event.Register[noted](p.catalog, "order.noted", 1))
-			log := p.randomLog(t, rand.New(rand.NewPCG(seed, 1)), 600) //nolint:gosec // chooses a test's events
+			log := p.randomLog(t, rand.New(rand.NewPCG(seed, 1)), 600)
 			model := &batchModel{applied: map[string][]string{}, parked: map[string][]string{}, known: map[string]bool{}, last: map[string]int64{}}
 			byID, byPlace, applied := map[string]*logged{}, map[string]*logged{}, 0
 			cl, err := kgo.NewClient(kgo.SeedBrokers(p.conn.Brokers...))

@@ -142,9 +142,8 @@ func TestGatheredMessagesAreSettledEachOnItsOwn(t *testing.T) {
 		limits := roomy
 		limits.Running, limits.PartitionRunning = 1, 1
 		var rounds [][]string
-		var s *Set[string]
 		failed := false
-		s = New(Config[string]{Limits: limits, Work: func(it *Item[string]) Outcome {
+		s := New(Config[string]{Limits: limits, Work: func(it *Item[string]) Outcome {
 			g := it.Group()
 			its := append([]*Item[string]{it}, g.Gather(5, 1<<20)...)
 			var round []string
@@ -182,8 +181,7 @@ func TestGatherLeavesWhatWasToBeTriedAlone(t *testing.T) {
 		limits.Running, limits.PartitionRunning = 1, 1
 		hold := make(chan struct{})
 		var gathered []string
-		var s *Set[string]
-		s = New(Config[string]{Limits: limits, Work: func(it *Item[string]) Outcome {
+		s := New(Config[string]{Limits: limits, Work: func(it *Item[string]) Outcome {
 			switch {
 			case it.Value == "a0" && it.Attempt() == 1:
 				return RetryIn(0).Alone()
