@@ -56,22 +56,27 @@ func (p *path) prone(name string, repaired *atomic.Bool) handlers.Handler {
 }
 
 // advance publishes steps from to until for every order.
-func (p *path) advance(t *testing.T, from, until int) {
-	t.Helper()
+func (p *path) advance(ctx context.Context, from, until int) error {
 	pub, err := publisher.New(publisher.Config{Connection: p.conn})
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	for n := from; n <= until; n++ {
 		var batch []event.Event
 		for o := range pathOrders {
-			e, err := p.catalog.Event(t.Context(), event.Raised{
+			e, err := p.catalog.Event(ctx, event.Raised{
 				Aggregate: event.Aggregate{Type: "order", ID: fmt.Sprintf("o-%d", o)}, Sequence: int64(n), Time: time.Now(), Payload: step{N: n},
 			})
-			require.NoError(t, err)
+			if err != nil {
+				return err
+			}
 			batch = append(batch, e)
 		}
-		require.NoError(t, pub.Publish(t.Context(), batch...))
+		if err := pub.Publish(ctx, batch...); err != nil {
+			return err
+		}
 	}
-	require.NoError(t, pub.Close(t.Context()))
+	return pub.Close(ctx)
 }
 
 // requireInOrder fails unless every step up to last had its effect once, in order,
@@ -120,7 +125,7 @@ func TestI6ParkedKeysAreRetriedInOrderWhileNewEventsArrive(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 
-	p.advance(t, 1, 10)
+	require.NoError(t, p.advance(t.Context(), 1, 10))
 	all := func() (n int) {
 		var parked int
 		require.NoError(t, p.db.QueryRowContext(t.Context(), `SELECT (SELECT count(*) FROM effect), (SELECT count(*) FROM tidings_dead_letter)`).Scan(&n, &parked))
@@ -143,24 +148,27 @@ func TestI6ParkedKeysAreRetriedInOrderWhileNewEventsArrive(t *testing.T) {
 	require.EqualValues(t, applied, p.effects(t))
 
 	repaired.Store(true)
-	later := make(chan struct{})
-	go func() { defer close(later); p.advance(t, 11, pathSteps) }()
+	later := make(chan error, 1)
+	go func() { later <- p.advance(t.Context(), 11, pathSteps) }()
 	// A key stops at its first new failure, also a transient one: asked again until
 	// nothing is left.
-	for drained := false; !drained; {
+	for drained, published := false, false; !drained; {
 		asked, err = store.Ask(t.Context(), deadletter.Request{Group: "billing", Kind: deadletter.RequestRetry, Filter: deadletter.Filter{Group: "billing"}},
 			deadletter.Act{Who: "tester", Reason: "repaired"})
 		if drained = errors.Is(err, deadletter.ErrNotFound); !drained && !errors.Is(err, deadletter.ErrBusy) {
 			require.NoError(t, err)
 			p.awaitRequest(t, store, asked.ID)
 		}
-		select {
-		case <-later:
-		default:
+		if drained && !published {
 			drained = false // what is parked can grow yet
 		}
+		select {
+		case err := <-later:
+			require.NoError(t, err)
+			published = true
+		default:
+		}
 	}
-	<-later
 	require.Eventually(t, func() bool { return p.effects(t) >= 2*pathEvents && p.lag(t) == 0 }, time.Minute, 10*time.Millisecond)
 	cancel()
 	require.NoError(t, <-ended)

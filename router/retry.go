@@ -35,17 +35,17 @@ func (r *retrier) Retry(ctx context.Context, l deadletter.Letter) deadletter.Out
 	payload, skip, why, err := r.read(m)
 	switch {
 	case err != nil:
-		return r.book(a, &l, why, err)
+		return r.book(a, &l, why, err) //nolint:contextcheck // a carries ctx
 	case skip:
-		return r.skip(a, &l)
+		return r.skip(a, &l) //nolint:contextcheck // a carries ctx
 	case r.expired(ctx, m, &l):
-		return r.book(a, &l, causeDeadline, m.tooLate(h))
+		return r.book(a, &l, causeDeadline, m.tooLate(h)) //nolint:contextcheck // a carries ctx
 	}
 	if wait, ok := h.mayRun(m); !ok {
 		return deadletter.Outcome{Verdict: deadletter.NotTried, After: wait}
 	}
-	answer, canceled, err := a.run(payload)
-	return r.outcome(a, &l, answer, canceled, err)
+	answer, canceled, err := a.run(payload)        //nolint:contextcheck // a carries ctx
+	return r.outcome(a, &l, answer, canceled, err) //nolint:contextcheck // a carries ctx
 }
 
 // read decodes the letter. Skip: it is none of the handler's, which a message
