@@ -72,7 +72,7 @@ func (r *Reader) forget() {
 func locate(ctx context.Context, client *kgo.Client) (leader int32, id [16]byte, err error) {
 	req := kmsg.NewPtrMetadataRequest()
 	topic := kmsg.NewMetadataRequestTopic()
-	topic.Topic = kmsg.StringPtr(Topic)
+	topic.Topic = new(Topic)
 	req.Topics = append(req.Topics, topic)
 	resp, err := req.RequestWith(ctx, client)
 	if err != nil {

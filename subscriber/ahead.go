@@ -51,7 +51,7 @@ var (
 
 // encode returns the longest prefix of a that fits, "" when there is nothing to
 // say. Runs lie above the offset, in order, apart.
-func (a ahead) encode(at place) string {
+func (a *ahead) encode(at place) string {
 	const most = (aheadSize - len(aheadVersion)) / 4 * 3
 	b := make([]byte, 4, most)
 	b = binary.AppendUvarint(b, uint64(a.epoch+1)) //nolint:gosec // -1 or above
@@ -144,7 +144,7 @@ func (a *ahead) finished(offset int64, epoch int32) bool {
 
 // with returns runs, which end below next, and after them those of a that lie at
 // next or above.
-func (a ahead) with(runs []lanes.Run, next int64) []lanes.Run {
+func (a *ahead) with(runs []lanes.Run, next int64) []lanes.Run {
 	for _, r := range a.runs {
 		if r.From = max(r.From, next); r.From >= r.To {
 			continue

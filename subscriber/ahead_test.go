@@ -125,7 +125,7 @@ func TestWhatIsNotReadYetIsPassedOn(t *testing.T) {
 
 func FuzzMetadataNeverPanicsAndLiesAboveTheOffset(f *testing.F) {
 	at := place{topic: [16]byte{1}, partition: 3, offset: 100}
-	f.Add(ahead{epoch: 1, runs: []lanes.Run{{From: 101, To: 200}, {From: 300, To: 301}}}.encode(at), int64(100), []byte{})
+	f.Add((&ahead{epoch: 1, runs: []lanes.Run{{From: 101, To: 200}, {From: 300, To: 301}}}).encode(at), int64(100), []byte{})
 	f.Add("t1.AAAA", int64(0), []byte{2, 1, 1})
 	f.Add("consumer-1", int64(-1), []byte{0, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, text string, offset int64, body []byte) {

@@ -85,16 +85,7 @@ func (s *subscription) commit(ctx context.Context, parts map[int32]*partition) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
-		for _, t := range req.Topics {
-			for i := range t.Partitions {
-				if p := &t.Partitions[i]; notes[p.Partition] != "" {
-					p.Metadata = kmsg.StringPtr(notes[p.Partition])
-				}
-			}
-		}
-		return nil
-	})
+	ctx = withNotes(ctx, notes)
 	var failed error
 	s.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.topic: offsets},
 		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
@@ -125,6 +116,20 @@ func (s *subscription) commit(ctx context.Context, parts map[int32]*partition) e
 	}
 	s.metrics.commits.WithLabelValues(s.config.Group, s.topic, result).Inc()
 	return failed
+}
+
+// withNotes adds the partitions' metadata to a commit, where there is some.
+func withNotes(ctx context.Context, notes map[int32]string) context.Context {
+	return kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
+		for _, t := range req.Topics {
+			for i := range t.Partitions {
+				if p := &t.Partitions[i]; notes[p.Partition] != "" {
+					p.Metadata = new(notes[p.Partition])
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // progress returns the watermark of p and what is finished above it, as it is to

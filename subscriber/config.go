@@ -160,7 +160,7 @@ var instanceID = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,120}$`)
 const (
 	drainMargin  = 10 * time.Second // commit, leave and the round trips around a drain
 	minHeartbeat = 100 * time.Millisecond
-	maxHeartbeat = 3 * time.Second
+	maxHeartbeat = 400 * time.Millisecond
 )
 
 func (c Config) withDefaults() Config {
@@ -272,7 +272,9 @@ func (c Config) validate() error {
 	return nil
 }
 
-// heartbeat is a fifth of the session, so that four may be lost.
+// heartbeat is a fifth of the session at most, so that four may be lost. A member
+// hears of a rebalance by its next heartbeat, and a partition that moves stands
+// until all members have come, twice: a second or two with the usual 3 s.
 func (t Timings) heartbeat() time.Duration {
 	return min(maxHeartbeat, max(minHeartbeat, t.Session/5))
 }

@@ -3,6 +3,7 @@ package subscriber
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/internal/lanes"
@@ -40,7 +41,7 @@ func (f Fairness) validate() error {
 	case f.By != nil && f.Header != "":
 		return fmt.Errorf("Fairness.Header is %q and Fairness.By is set too: use one of them", f.Header)
 	case f.By == nil && f.Header == "" && len(f.Weights) > 0:
-		return errors.New("Fairness.Weights is set without Fairness.By or Fairness.Header: say whose a message is") //nolint:staticcheck // a field
+		return errors.New("Fairness.Weights is set without Fairness.By or Fairness.Header: say whose a message is")
 	}
 	for tenant, w := range f.Weights {
 		if w < 1 || w > maxWeight {
@@ -65,9 +66,9 @@ func (f Fairness) tenant(r event.KafkaRecord) string {
 	if f.Header == "" {
 		return ""
 	}
-	for i := len(r.Headers) - 1; i >= 0; i-- {
-		if r.Headers[i].Key == f.Header {
-			return string(r.Headers[i].Value)
+	for _, h := range slices.Backward(r.Headers) {
+		if h.Key == f.Header {
+			return string(h.Value)
 		}
 	}
 	return ""

@@ -153,8 +153,10 @@ func TestBrokerThatTakesNoMetadataGetsPlainOffsets(t *testing.T) {
 		if p.Metadata == nil || !strings.HasPrefix(*p.Metadata, "t1.") {
 			return nil, nil, false //nolint:nilnil // kfake: not handled here
 		}
-		resp.Topics = append(resp.Topics, kmsg.OffsetCommitResponseTopic{Topic: req.Topics[0].Topic, TopicID: req.Topics[0].TopicID,
-			Partitions: []kmsg.OffsetCommitResponseTopicPartition{{Partition: p.Partition, ErrorCode: kerr.OffsetMetadataTooLarge.Code}}})
+		resp.Topics = append(resp.Topics, kmsg.OffsetCommitResponseTopic{
+			Topic: req.Topics[0].Topic, TopicID: req.Topics[0].TopicID,
+			Partitions: []kmsg.OffsetCommitResponseTopicPartition{{Partition: p.Partition, ErrorCode: kerr.OffsetMetadataTooLarge.Code}},
+		})
 		return resp, nil, true
 	})
 	config := c.config("billing")
