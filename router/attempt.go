@@ -171,7 +171,7 @@ func (a *attempt) skip() (answer inbox.Answer, canceled bool, err error) {
 	return answer, a.end(), err
 }
 
-// begin makes a a context that a stop can end.
+// begin makes the attempt a context that a stop can end.
 func (a *attempt) begin() {
 	a.Init(a.message.ctx)
 	a.started = time.Now()

@@ -381,6 +381,7 @@ func TestFullDeadLettersHoldEventsInTheirLanes(t *testing.T) {
 		require.Len(t, lines, 1, "one alert, not one per event")
 		require.Contains(t, lines[0]["msg"], "dead letters are full")
 		require.Equal(t, []string{
+			`1 keys with 1 events parked for handler "charge" since 2000-01-01T00:00:00Z: see tidings dlq list`,
 			`dead letters of handler "charge" are full since 2000-01-01T00:00:02Z: 2 events wait in their lanes; retry or discard parked events (tidings dlq list), or raise its Settings.Bounds`,
 		}, g.Warnings(t.Context()))
 		require.True(t, g.sub.offer(at(9, record(t, "order.placed", "o-3", 1, placed{}))), "what goes well needs no room")
