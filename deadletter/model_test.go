@@ -241,6 +241,7 @@ func (w *world) deliver(a inbox.Admission, random *rand.Rand) (acked bool) {
 func (w *world) run() {
 	keys := 1 + w.random.IntN(4)
 	total := 0
+	var lanes []func()
 	for k := range keys {
 		key := fmt.Sprintf("k%d", k)
 		var events []inbox.Admission
@@ -253,7 +254,10 @@ func (w *world) run() {
 		}
 		total += len(events)
 		seed := w.random.Uint64()
-		w.lanes.Go(func() { w.lane(key, events, seed) })
+		lanes = append(lanes, func() { w.lane(key, events, seed) })
+	}
+	for _, lane := range lanes {
+		w.lanes.Go(lane)
 	}
 	members := []*process{w.start("m0")}
 	var gone []*process

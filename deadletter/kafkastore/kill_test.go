@@ -256,5 +256,5 @@ func TestI3I6MembersThatAreKilledBetweenParkAndCommit(t *testing.T) {
 	e.exact(keys, each)
 	last := newMember(t, c)
 	require.Eventually(t, func() bool { return len(last.parked()) == 0 }, 5*time.Second, 10*time.Millisecond)
-	require.Greater(t, e.parks.Load(), int64(keys), "events were parked")
+	require.Greater(t, e.parks.Load(), int64(keys/3), "events were parked")
 }
