@@ -103,10 +103,7 @@ func scanCount(read scan, by []deadletter.By) (c deadletter.Count, err error) {
 // Handlers implements deadletter.Store.
 func (s *Store) Handlers(ctx context.Context, group string) (list []inbox.Handler, err error) {
 	err = s.read(func(on session) (err error) {
-		list, err = each(ctx, on, func(read scan) (h inbox.Handler, err error) {
-			err = read(&h.Group, &h.Name, &h.Epoch)
-			return h, err
-		}, handlers, group)
+		list, err = each(ctx, on, scanHandler, handlers, group)
 		return err
 	})
 	if err != nil {

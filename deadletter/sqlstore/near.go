@@ -6,12 +6,29 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/near"
 )
+
+// Known lists the handlers that the database has ever seen, of a group or, if it
+// is empty, of all: also those that have nothing parked.
+func (s *Store) Known(ctx context.Context, group string) (list []inbox.Handler, err error) {
+	err = s.read(func(on session) (err error) {
+		list, err = each(ctx, on, scanHandler, known, group)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the handlers of the database: %w", err)
+	}
+	return list, nil
+}
+
+func scanHandler(read scan) (h inbox.Handler, err error) {
+	err = read(&h.Group, &h.Name, &h.Epoch)
+	return h, err
+}
 
 // handler returns a handler's ID. It wraps ErrNotFound, and names near ones.
 func (s session) handler(ctx context.Context, h inbox.Handler) (int32, error) {
@@ -37,70 +54,12 @@ func (s session) known(ctx context.Context, group string, handlers []string) err
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("group %q %w in this database%s", group, deadletter.ErrNotFound, near(group, others))
+		return fmt.Errorf("group %q %w in this database%s", group, deadletter.ErrNotFound, near.Suggest(group, others))
 	}
 	for _, name := range handlers {
 		if !slices.Contains(have, name) {
-			return fmt.Errorf("handler %q of group %q %w%s", name, group, deadletter.ErrNotFound, near(name, have))
+			return fmt.Errorf("handler %q of group %q %w%s", name, group, deadletter.ErrNotFound, near.Suggest(name, have))
 		}
 	}
 	return nil
-}
-
-// mostNear is how many names a suggestion has.
-const mostNear = 3
-
-// near is a suggestion for a name that is not there.
-func near(name string, have []string) string {
-	type candidate struct {
-		name string
-		far  int
-	}
-	var list []candidate
-	for _, h := range have {
-		far := distance(strings.ToLower(name), strings.ToLower(h))
-		if far <= 1+len(name)/3 || strings.Contains(h, name) || strings.Contains(name, h) {
-			list = append(list, candidate{h, far})
-		}
-	}
-	slices.SortStableFunc(list, func(a, b candidate) int { return a.far - b.far })
-	if len(list) == 0 {
-		for _, h := range have {
-			list = append(list, candidate{name: h})
-		}
-		if len(list) == 0 || len(list) > mostNear {
-			return ""
-		}
-		return "; there are " + quoted(list, func(c candidate) string { return c.name })
-	}
-	return "; did you mean " + quoted(list[:min(len(list), mostNear)], func(c candidate) string { return c.name }) + "?"
-}
-
-func quoted[T any](list []T, name func(T) string) string {
-	texts := make([]string, 0, len(list))
-	for _, v := range list {
-		texts = append(texts, strconv.Quote(name(v)))
-	}
-	return strings.Join(texts, ", ")
-}
-
-// distance is the number of letters to add, remove or change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

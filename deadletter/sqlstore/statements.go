@@ -21,6 +21,7 @@ const (
 	letter         statement = "letter"
 	handlers       statement = "handlers"
 	names          statement = "names"
+	known          statement = "known"
 	groups         statement = "groups"
 	handlerID      statement = "handler"
 	lockKey        statement = "lock_key"
