@@ -115,8 +115,8 @@ func (h Batched[Tx, T]) Bind(ctx context.Context, b Binding) (Bound, error) {
 	if isNil(h.box) {
 		return nil, fmt.Errorf("bind handler %q: Batch got no inbox; make one with pgxinbox.New or sqlinbox.New", h.name)
 	}
-	if err := h.box.Check(ctx); err != nil {
-		return nil, fmt.Errorf("bind handler %q: check its inbox: %w", h.name, err)
+	if err := base.check(ctx, h.box); err != nil {
+		return nil, err
 	}
 	return &boundBatch[Tx, T]{bound: base, box: h.box, fn: h.fn, batch: h.batch.withDefaults()}, nil
 }

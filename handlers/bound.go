@@ -94,6 +94,23 @@ func (h *bound) admission(c *Call) inbox.Admission {
 	return a
 }
 
+// check checks the handler's inbox, and makes the handler known in it.
+func (h *bound) check(ctx context.Context, box inbox.Keeper) error {
+	if err := box.Check(ctx); err != nil {
+		return fmt.Errorf("bind handler %q: check its inbox: %w", h.name, err)
+	}
+	r, ok := box.(interface {
+		Register(ctx context.Context, h inbox.Handler) error
+	})
+	if !ok {
+		return nil
+	}
+	if err := r.Register(ctx, h.owner); err != nil {
+		return fmt.Errorf("bind handler %q: make it known in its inbox: %w", h.name, err)
+	}
+	return nil
+}
+
 // park is Park of a handler whose inbox is box.
 func (h *bound) park(ctx context.Context, box inbox.Keeper, c *Call, f inbox.Failure) (inbox.Answer, error) {
 	p, ok := box.(inbox.Parker)

@@ -81,8 +81,8 @@ func (h Plain[T]) Bind(ctx context.Context, b Binding) (Bound, error) {
 	if isNil(h.box) {
 		return nil, fmt.Errorf("bind handler %q: Remember got no inbox; make one with pgxinbox.New or sqlinbox.New", h.name)
 	}
-	if err := h.box.Check(ctx); err != nil {
-		return nil, fmt.Errorf("bind handler %q: check its inbox: %w", h.name, err)
+	if err := base.check(ctx, h.box); err != nil {
+		return nil, err
 	}
 	return &boundRemembering[T]{boundPlain: *bound, box: h.box}, nil
 }

@@ -199,6 +199,13 @@ func (b *Inbox) register(ctx context.Context, h inbox.Handler) (int32, error) {
 	return id, err
 }
 
+// Register makes a handler known before its first event: parked events may be
+// handed to it.
+func (b *Inbox) Register(ctx context.Context, h inbox.Handler) error {
+	_, err := b.register(ctx, h)
+	return err
+}
+
 // ID implements inbox.Keeper.
 func (b *Inbox) ID() string {
 	c := b.pool.Config().ConnConfig

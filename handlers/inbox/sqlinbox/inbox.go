@@ -269,6 +269,16 @@ func (b *Inbox) register(ctx context.Context, h inbox.Handler) (int32, error) {
 	return id, err
 }
 
+// Register makes a handler known before its first event: parked events may be
+// handed to it. In a file that is locked just now its first event does that.
+func (b *Inbox) Register(ctx context.Context, h inbox.Handler) error {
+	_, err := b.register(ctx, h)
+	if b.dialect.busy(err) {
+		return nil
+	}
+	return err
+}
+
 // ID implements inbox.Keeper.
 func (b *Inbox) ID() string { return fmt.Sprintf("sql.DB %p", b.db) }
 
