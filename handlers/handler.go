@@ -53,7 +53,7 @@ type Policy interface {
 }
 
 // Bound is a handler in its group.
-type Bound interface { //nolint:interfacebloat // all that a router asks of a handler; made by this package alone
+type Bound interface {
 	Name() string
 	// Type is the wire name of the events it takes.
 	Type() string
