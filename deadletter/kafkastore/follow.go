@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -35,7 +36,11 @@ func (j *journal) follow(ctx context.Context) {
 		if failed++; time.Since(began) > time.Minute {
 			failed = 1
 		}
-		j.config.Logger.Error("dead letters: reading their topics failed, they are read anew", "topic", j.config.Topic, "cause", err)
+		level := slog.LevelError
+		if failed < 5 && errors.Is(err, kerr.UnknownTopicOrPartition) {
+			level = slog.LevelDebug // it was made a moment ago: not every broker knows it yet
+		}
+		j.config.Logger.Log(ctx, level, "dead letters: reading their topics failed, they are read anew", "topic", j.config.Topic, "cause", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -52,6 +57,7 @@ func (j *journal) followOnce(ctx context.Context) error {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what was missed cannot be skipped
 		kgo.FetchIsolationLevel(kgo.ReadUncommitted()),
 		kgo.FetchMaxPartitionBytes(maxRecord),
+		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), // partition 0
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0),

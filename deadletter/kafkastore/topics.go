@@ -78,7 +78,17 @@ func ensure(ctx context.Context, admin *kadm.Client, topic string, config map[st
 	case err == nil:
 		return nil
 	case errors.Is(err, kerr.TopicAlreadyExists):
-		return fits(ctx, admin, topic, config)
+		for {
+			err := fits(ctx, admin, topic, config)
+			if !errors.Is(err, kerr.UnknownTopicOrPartition) {
+				return err
+			}
+			select { // another member makes it: not every broker knows it yet
+			case <-ctx.Done():
+				return err
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		// It may be there, made by somebody who may.
 		if err := fits(ctx, admin, topic, config); err != nil {
