@@ -2,8 +2,6 @@ package kafkastore_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -117,7 +115,7 @@ func TestI6AGroupWithoutADatabaseParksAndDrains(t *testing.T) {
 	require.Equal(t, int64(keys/5), q.KeysDone)
 	e.exact(keys, each)
 	_, err = store.Letters().Ask(t.Context(), deadletter.Request{Group: group, Kind: deadletter.RequestRetry}, ann)
-	require.True(t, errors.Is(err, deadletter.ErrNotFound), fmt.Sprint("nothing is parked: ", err))
+	require.ErrorIs(t, err, deadletter.ErrNotFound, "nothing is parked")
 }
 
 func TestParkInBesideRememberAndWithoutAPlaceIsRefused(t *testing.T) {
