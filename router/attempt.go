@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -132,7 +133,7 @@ func (a *attempt) runBatch(h handlers.BatchBound, calls []handlers.Call) (answer
 		giveBack(turn, canceled, err)
 		a.handler.met.handle.Observe(time.Since(a.started).Seconds())
 		if err == nil { // a failure is told by the events that it is tried with alone
-			a.handler.tell(a, inbox.Fresh, false, nil)
+			a.handler.tell(a, applied(answers), false, nil)
 		}
 	}()
 	answers, err = h.HandleBatch(a, calls)
@@ -141,6 +142,14 @@ func (a *attempt) runBatch(h handlers.BatchBound, calls []handlers.Call) (answer
 		err = errNoAnswer
 	}
 	return answers, false, err
+}
+
+// applied is Fresh when any of answers is.
+func applied(answers []inbox.Answer) inbox.Answer {
+	if slices.Contains(answers, inbox.Fresh) {
+		return inbox.Fresh
+	}
+	return inbox.Duplicate
 }
 
 // batchAttrs says where a batch begins.

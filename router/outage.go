@@ -73,8 +73,8 @@ func (h *boundHandler) tell(a *attempt, answer inbox.Answer, canceled bool, err 
 	}
 	result := outage.Success
 	switch {
-	case err == nil && answer == inbox.Late:
-		result = outage.Refused
+	case err == nil && answer != inbox.Fresh: // the handler did not run
+		result = outage.Answered
 	case err == nil:
 	case canceled:
 		result = outage.Canceled

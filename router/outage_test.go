@@ -163,6 +163,38 @@ func TestADatabaseThatAdmitsNothingIsProbedAndCountsNoTry(t *testing.T) {
 	})
 }
 
+// Events behind parked ones, and repeated ones, are answered by the database: the
+// bank is not back for that, and nothing more is parked.
+func TestWhatTheDatabaseAnswersEndsNoOutageOfTheHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &surroundings{down: errors.New("bank is away")}
+		box := &memParker{park: parkAll}
+		h := chargeIn(box, s)
+		box.answer = func(a inbox.Admission) (inbox.Answer, error) {
+			switch {
+			case a.Place.Offset <= 50:
+				return inbox.Fresh, nil
+			case a.Place.Offset%2 == 0:
+				return inbox.Parked, nil
+			}
+			return inbox.Duplicate, nil
+		}
+		g := newRig(t, Config{}, h).start(t)
+		ds := keyed(t, 100)
+		all := drive(g, ds[:50]...)
+		time.Sleep(time.Minute)
+		drive(g, ds[50:]...).Wait()
+		time.Sleep(time.Minute)
+		require.Empty(t, box.wishes)
+		require.Len(t, g.Warnings(t.Context()), 1)
+		s.set(nil)
+		all.Wait()
+		require.Empty(t, box.wishes)
+		require.InDelta(t, 50, g.counter(t, "charge", outcomeApplied), 0)
+		require.NoError(t, g.end())
+	})
+}
+
 func TestWithoutOutagesEveryEventIsJudgedByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &surroundings{down: errors.New("bank is away")}

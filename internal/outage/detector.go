@@ -68,10 +68,11 @@ type Result int
 
 // The results.
 const (
-	Success  Result = iota // applied, or answered by the handler's database
+	Success  Result = iota // applied
 	Failure                // failed, in a way that may be an outage's
 	Refused                // the event's own fault, such as a rejection: says nothing
 	Away                   // the database did not admit it: the handler did not run
+	Answered               // its database answered that there is nothing to apply: the handler did not run
 	Canceled               // cut short: says nothing
 )
 
@@ -89,6 +90,8 @@ type Detector struct {
 	filled  int
 	bad     int // results in the ring that are no success
 	state   State
+	away    bool      // the outage is the database's alone, as far as known
+	heard   time.Time // when the database last answered something
 	strict  time.Time // until then, a single success prevents an outage
 	probing bool
 	asked   uint64        // the key of the last probe
@@ -149,7 +152,7 @@ func (d *Detector) Ask(key uint64, now time.Time) (wait time.Duration, ok bool) 
 // its event, from 1, and its error. It reports whether an outage began or ended
 // with it: each is told once.
 func (d *Detector) Tell(key uint64, try int, result Result, err error, now time.Time) (began, ended bool) {
-	if result == Success && !d.watchful.Load() {
+	if (result == Success || result == Answered) && !d.watchful.Load() {
 		return false, false
 	}
 	d.mu.Lock()
@@ -168,7 +171,13 @@ func (d *Detector) Tell(key uint64, try int, result Result, err error, now time.
 		}
 		d.end(now)
 		return false, true
+	case Answered: // it says nothing of what the handler depends on besides
+		if d.away {
+			d.end(now)
+			return false, true
+		}
 	case Failure, Away:
+		d.away = d.away && result == Away
 		if probe { // others had begun before the outage did
 			d.state.Probes++
 			d.state.Last = err
@@ -182,14 +191,18 @@ func (d *Detector) Tell(key uint64, try int, result Result, err error, now time.
 
 // judge books a result while there is no outage, and says whether one begins.
 func (d *Detector) judge(key uint64, try int, result Result, err error, now time.Time) bool {
-	if result == Refused || result == Canceled || result == Failure && try > 1 {
+	switch {
+	case result == Answered:
+		d.heard = now
+		return false
+	case result == Refused || result == Canceled || result == Failure && try > 1:
 		return false
 	}
 	d.book(seen{key: key, at: now, result: result})
 	if result == Success || !d.broken(now) {
 		return false
 	}
-	d.state = State{Since: now, Last: err}
+	d.state, d.away = State{Since: now, Last: err}, result == Away
 	d.probing, d.asked = false, key
 	d.pause = d.config.First
 	d.due = now.Add(d.pause)
@@ -232,10 +245,10 @@ func (d *Detector) broken(now time.Time) bool {
 			bad++
 			nf = addKey(&failed, nf, s.key)
 		case Away:
-			if ok == 0 {
+			if ok == 0 && s.at.After(d.heard) {
 				nu = addKey(&unadmitted, nu, s.key)
 			}
-		case Refused, Canceled:
+		case Refused, Answered, Canceled:
 		}
 		if nu >= away {
 			return true

@@ -193,3 +193,59 @@ func TestTheLateSuccessOfATryFromBeforeEndsItToo(t *testing.T) {
 	_, ended := d.Tell(77, 1, outage.Success, nil, start)
 	require.True(t, ended)
 }
+
+// What the handler's database answers without the handler says nothing of what
+// that one depends on: a probe of such an event ends nothing, and takes no
+// other's turn.
+func TestAnAnswerOfTheDatabaseEndsOnlyItsOwnOutage(t *testing.T) {
+	d := outage.New(outage.Config{})
+	breakDown(t, d, start)
+	now := start.Add(time.Second)
+	began, ended := tell(t, d, 20, 1, outage.Answered, now)
+	require.False(t, began || ended)
+	_, ended = tell(t, d, 21, 1, outage.Answered, now)
+	require.False(t, ended)
+	require.Zero(t, d.State().Probes)
+	_, ended = tell(t, d, 22, 1, outage.Success, now)
+	require.True(t, ended)
+
+	d = outage.New(outage.Config{})
+	for key := range uint64(3) {
+		tell(t, d, key, 1, outage.Away, start)
+	}
+	_, ended = tell(t, d, 20, 1, outage.Answered, now)
+	require.True(t, ended, "it is back")
+
+	d = outage.New(outage.Config{})
+	for key := range uint64(3) {
+		tell(t, d, key, 1, outage.Away, start)
+	}
+	tell(t, d, 20, 1, outage.Failure, now) // it is back, but what the handler calls is not
+	_, ended = d.Tell(21, 1, outage.Answered, nil, now)
+	require.False(t, ended)
+}
+
+func TestAnswersOfTheDatabaseHideNoOutage(t *testing.T) {
+	d := outage.New(outage.Config{})
+	breakDown(t, d, start)
+	_, ended := tell(t, d, 20, 2, outage.Success, start.Add(time.Second))
+	require.True(t, ended)
+	began := false
+	for key := uint64(100); !began && key < 120; key++ {
+		for answered := range uint64(20) {
+			tell(t, d, 1000+answered, 1, outage.Answered, start.Add(2*time.Second))
+		}
+		began, _ = tell(t, d, key, 1, outage.Failure, start.Add(2*time.Second))
+	}
+	require.True(t, began)
+}
+
+func TestADatabaseThatAnsweredSinceIsNotAway(t *testing.T) {
+	d := outage.New(outage.Config{})
+	for key := range uint64(9) {
+		now := start.Add(time.Duration(key) * time.Second)
+		began, _ := tell(t, d, key, 1, outage.Away, now)
+		require.False(t, began)
+		tell(t, d, 100+key, 1, outage.Answered, now.Add(time.Millisecond))
+	}
+}

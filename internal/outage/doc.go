@@ -10,7 +10,9 @@
 //   - During an outage Ask lets single probes through, one at a time, at growing
 //     intervals, and gives the turn to another key when one is there: a poisonous
 //     key cannot keep an outage alive.
-//   - Any success ends it. For Config.Strict after that, only failures without a
+//   - Any success ends it; that the database answers without the handler, as it
+//     does of duplicates and of events behind parked ones, ends an outage of that
+//     database only, and hides none. For Config.Strict after that, only failures without a
 //     single success between them begin another: where half of the keys are
 //     poisonous, the others are not held up for them.
 //   - Nothing grows with the number of keys.
