@@ -88,6 +88,8 @@ func (h *bound) admission(c *Call) inbox.Admission {
 	switch {
 	case c.Letter > 0:
 		a.EventID = c.LetterID
+	case c.Event.IsZero() && c.Place.Offset < 0:
+		a.EventID = inbox.RecordID(c.Place.Topic, c.Message.Record)
 	case c.Event.IsZero():
 		a.EventID = inbox.MessageID(c.Place.Topic, c.Place.Partition, c.Place.Offset)
 	}

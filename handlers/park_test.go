@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tidings-bus/tidings/event"
@@ -65,6 +66,37 @@ func TestAPlainHandlerGoesBehindWhatItsKeyHasParked(t *testing.T) {
 			require.Empty(t, c.box.parks)
 		})
 	}
+}
+
+// parked remembers the IDs of what it was given to park.
+type parked struct {
+	ledger
+
+	ids []uuid.UUID
+}
+
+func (p *parked) Park(_ context.Context, a inbox.Admission, _ inbox.Failure) (inbox.Answer, error) {
+	p.ids = append(p.ids, a.EventID)
+	return inbox.Parked, nil
+}
+
+// I7: what cannot be read and has no place is not taken for another such message,
+// which would be acknowledged as parked already, and lost.
+func TestUnreadableMessagesOfUnknownPlaceAreToldApart(t *testing.T) {
+	var box parked
+	b := bind(t, handlers.On("mail", func(context.Context, event.Of[orderPaid]) error { return nil }).Remember(&box))
+	park := func(value string) {
+		record := event.KafkaRecord{Key: []byte("k"), Value: []byte(value)}
+		c := handlers.Call{Place: inbox.Place{Topic: "orders", Partition: -1, Offset: -1, Key: record.Key}, Message: inbox.Message{Record: record}}
+		answer, err := b.Park(t.Context(), c, inbox.Failure{Cause: inbox.CauseUndecodable})
+		require.NoError(t, err)
+		require.Equal(t, inbox.Parked, answer)
+	}
+	park("one")
+	park("two")
+	park("one") // redelivered
+	require.NotEqual(t, box.ids[0], box.ids[1])
+	require.Equal(t, box.ids[0], box.ids[2])
 }
 
 // unparkable is a Ledger without dead letters.

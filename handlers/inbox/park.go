@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"time"
@@ -86,11 +87,27 @@ type Parker interface {
 	Park(ctx context.Context, a Admission, f Failure) (Answer, error)
 }
 
-// messageSpace is the namespace of MessageID.
+// messageSpace is the namespace of MessageID and RecordID.
 var messageSpace = uuid.MustParse("6f1d2a52-7b0c-4d0c-9d3e-6a3c1f5d8e21")
 
 // MessageID is the ID of a message that carries none that can be read: it
 // derives from its place (RFC 9562, UUIDv5).
 func MessageID(topic string, partition int32, offset int64) uuid.UUID {
 	return uuid.NewSHA1(messageSpace, []byte(topic+"/"+strconv.Itoa(int(partition))+"@"+strconv.FormatInt(offset, 10)))
+}
+
+// RecordID is MessageID of a message whose place is not known, as some
+// subscribers do not tell it: it derives from the record, so that another one is
+// never taken for it. Equal records have the same.
+func RecordID(topic string, r event.KafkaRecord) uuid.UUID {
+	var all []byte
+	part := func(b []byte) { all = append(binary.AppendUvarint(all, uint64(len(b))), b...) }
+	part([]byte(topic))
+	part(r.Key)
+	part(r.Value)
+	for _, h := range r.Headers {
+		part([]byte(h.Key))
+		part(h.Value)
+	}
+	return uuid.NewSHA1(messageSpace, all)
 }
