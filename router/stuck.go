@@ -87,13 +87,13 @@ func stacks() []byte {
 // notFound stands for a stack that is not among the captured ones.
 const notFound = "(its goroutine is not among the stacks)"
 
-// stackOf finds the goroutine of an attempt among the stacks of all: run has the
-// attempt as its receiver, which a stack shows as its address. Marking the
-// goroutine instead would cost something for every event.
+// stackOf finds the goroutine of an attempt among the stacks of all: run and
+// runBatch have the attempt as their receiver, which a stack shows as its
+// address. Marking the goroutine instead would cost something for every event.
 func stackOf(all []byte, a *attempt) string {
-	mark := fmt.Appendf(nil, ".(*attempt).run(%p,", a)
+	one, many := fmt.Appendf(nil, ".(*attempt).run(%p,", a), fmt.Appendf(nil, ".(*attempt).runBatch(%p,", a)
 	for g := range bytes.SplitSeq(all, []byte("\n\n")) {
-		if bytes.Contains(g, mark) {
+		if bytes.Contains(g, one) || bytes.Contains(g, many) {
 			return tidy(string(g), maxStack)
 		}
 	}

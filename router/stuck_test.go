@@ -80,3 +80,26 @@ func TestAHandlerThatIgnoresTheStopIsNamedWithItsStack(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+func TestABatchThatIgnoresTheStopIsNamedWithItsStack(t *testing.T) {
+	started, release := make(chan struct{}), make(chan struct{})
+	db := newBookkeeping(t)
+	deaf := db.bulk(func(context.Context, []event.Of[placed]) error {
+		close(started)
+		waitsForEver(release)
+		return nil
+	})
+	g := newRig(t, Config{StopTimeout: time.Millisecond, StopGrace: time.Millisecond}, deaf).start(t)
+	ended := make(chan struct{})
+	ds := deliveries(t, "a/1", "b/1")
+	go func() {
+		defer close(ended)
+		offerAll(g, ds...)
+	}()
+	<-started
+	var stuck *StuckError
+	require.ErrorAs(t, g.end(), &stuck)
+	require.Contains(t, stuck.Handlers[0].Stack, "waitsForEver")
+	close(release)
+	<-ended
+}
