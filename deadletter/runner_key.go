@@ -14,6 +14,8 @@ const (
 	// The bounds of the time before an event that was not tried is tried again.
 	minNotTried = 50 * time.Millisecond
 	maxNotTried = time.Minute
+	// lookAtTurn is how often one who waits for a turn looks whether it is still wanted.
+	lookAtTurn = 5 * time.Second
 )
 
 // retry retries the events of a key in order and gives the key back: it ends
@@ -113,13 +115,30 @@ func (r *Runner) permitted(c *claim) bool {
 			return false // somebody ended the request
 		}
 		if err == nil {
-			r.pause(c, wait)
-			return r.goesOn(c)
+			return r.turn(c, wait)
 		}
 		failed++
 		r.pause(c, backoff(r.config.Poll, failed))
 	}
 	return false
+}
+
+// turn waits for a turn that was reserved. Somebody may end the request before it
+// comes, which is looked up now and then: turns may be hours away.
+func (r *Runner) turn(c *claim, wait time.Duration) bool {
+	for wait > 0 && r.goesOn(c) {
+		step := min(wait, lookAtTurn)
+		r.pause(c, step)
+		wait -= step
+		if step < r.config.Poll || !r.goesOn(c) {
+			continue // as soon as somebody would hear of it otherwise
+		}
+		q, err := r.config.Store.Request(c.ctx, c.Request)
+		if r.failed(err); errors.Is(err, ErrNotFound) || err == nil && q.State != Open {
+			return false
+		}
+	}
+	return r.goesOn(c)
 }
 
 // goesOn: neither is the claim lost nor the Runner told to stop.

@@ -105,6 +105,26 @@ func TestAnEndedRequestStopsBeforeTheNextEvent(t *testing.T) {
 	})
 }
 
+func TestAnEndedRequestTriesNothingWhoseTurnHadNotCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		for _, key := range []string{"a", "b", "c", "d"} {
+			s.line(key, "1", "2")
+		}
+		_, stop := s.start(s.config("m1"))
+		defer stop()
+		q := s.ask(deadletter.Filter{}, 0.1) // turns 10 s apart, all of them reserved soon
+		time.Sleep(5 * time.Second)
+		require.Len(t, s.effects(), 1)
+		require.NoError(t, s.store().End(t.Context(), q.ID, ann))
+		time.Sleep(time.Hour)
+		require.Len(t, s.effects(), 1, "keys that were not tried stay as they are")
+		for _, k := range s.keys() {
+			require.Empty(t, k.Member)
+		}
+	})
+}
+
 func TestAKeyThatWasBegunBecauseItWasDueIsFinishedByAnotherMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, vanishes := range []bool{false, true} {
