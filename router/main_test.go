@@ -61,6 +61,7 @@ func placedRecord(t testing.TB) event.KafkaRecord {
 type memSubscriber struct {
 	ready  error
 	fail   error // of Subscribe
+	paused bool
 	closed bool
 
 	mu     sync.Mutex
@@ -95,6 +96,18 @@ func (s *memSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *me
 
 func (s *memSubscriber) Close() error                { s.closed = true; return nil }
 func (s *memSubscriber) Ready(context.Context) error { return s.ready }
+
+func (s *memSubscriber) Paused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused
+}
+
+func (s *memSubscriber) pause(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = on
+}
 
 func (s *memSubscriber) topic(name string) *memTopic {
 	s.mu.Lock()

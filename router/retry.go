@@ -21,12 +21,16 @@ type retrier struct {
 	handler *boundHandler
 }
 
-// soon is how long a key waits when the database was away at its retry.
+// soon is how long a key waits when the database was away at its retry, or the
+// group is paused.
 const soon = time.Second
 
 // Retry implements deadletter.Retrier.
 func (r *retrier) Retry(ctx context.Context, l deadletter.Letter) deadletter.Outcome {
 	h := r.handler
+	if r.sub.paused() {
+		return deadletter.Outcome{Verdict: deadletter.NotTried, After: soon}
+	}
 	m := &delivered{sub: r.sub, ctx: ctx, record: l.Record, time: l.Time, place: l.Place}
 	a := &attempt{message: m, handler: h, number: l.Attempts + 1, letter: &l}
 	if l.Error != "" {

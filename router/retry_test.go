@@ -38,6 +38,32 @@ func (b *bookkeeping) letter(t *testing.T, i int, rec event.KafkaRecord) deadlet
 
 func (g *rig) retrier(i int) *retrier { return &retrier{sub: g.subs[0], handler: g.subs[0].bound[i]} }
 
+// Of a paused group nothing is begun, parked events included.
+func TestAPausedGroupRetriesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBookkeeping(t)
+		failing := true
+		g := newRig(t, Config{}, b.charge("charge", func(context.Context, event.Of[placed]) error {
+			if failing {
+				return handlers.Reject(errDeclined)
+			}
+			return nil
+		})).start(t)
+		rec := record(t, "order.placed", "o-1", 1, placed{})
+		g.sub.untilAcked(t, at(1, rec))
+		failing = false
+		g.sub.pause(true)
+		o := g.retrier(0).Retry(t.Context(), b.letter(t, 0, rec))
+		require.Equal(t, deadletter.NotTried, o.Verdict)
+		require.Positive(t, o.After)
+		require.Len(t, b.parked(t), 1)
+		g.sub.pause(false)
+		require.Equal(t, deadletter.Applied, g.retrier(0).Retry(t.Context(), b.letter(t, 0, rec)).Verdict)
+		require.Len(t, b.effects(t), 1)
+		require.NoError(t, g.end())
+	})
+}
+
 // A retried event is applied in the way in which a message is, its attempts
 // counted on; then its key flows again.
 func TestARetriedEventIsAppliedLikeAMessage(t *testing.T) {

@@ -154,6 +154,13 @@ func (s *subscription) open(ctx context.Context) error {
 	return nil
 }
 
+// paused tells whether the subscriber begins nothing for now, as package
+// subscriber's says of itself and its group.
+func (s *subscription) paused() bool {
+	p, ok := s.Subscriber.(interface{ Paused() bool })
+	return ok && p.Paused()
+}
+
 // Subscribe hands watermill's router the channel that open got. It ignores the
 // context: watermill cancels it before running handlers have finished.
 func (s *subscription) Subscribe(context.Context, string) (<-chan *message.Message, error) {

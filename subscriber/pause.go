@@ -30,6 +30,22 @@ func (s *Subscriber) Resume() {
 	s.setPause(groups.State{Group: s.config.Group, Since: time.Now().UTC()})
 }
 
+// Paused tells whether a pause holds, of the group or of this subscriber. The
+// router asks it before it retries parked events.
+func (s *Subscriber) Paused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pause.Paused {
+		return true
+	}
+	for sub := range s.subscriptions {
+		if _, ok := sub.pause.inForce(); ok {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *Subscriber) setPause(to groups.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

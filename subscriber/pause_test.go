@@ -64,6 +64,7 @@ func TestPausedGroupFinishesWhatRunsAndBeginsNothing(t *testing.T) {
 	await(t, "pause", func() bool { return len(s.Warnings(t.Context())) == 1 })
 	require.Contains(t, s.Warnings(t.Context())[0], `group "billing": paused since`)
 	require.Contains(t, s.Warnings(t.Context())[0], `by ann: the bank is closed`)
+	require.True(t, s.Paused())
 	require.NoError(t, s.Ready(t.Context()), "a pause is no failure")
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP tidings_subscriber_paused 1 while the group, or this subscriber, is paused and nothing is handed out.
@@ -91,6 +92,7 @@ tidings_subscriber_paused{group="billing",topic="orders"} 1
 	}
 	await(t, "all", func() bool { return c.committed("billing", "orders") == 40 })
 	require.Empty(t, s.Warnings(t.Context()))
+	require.False(t, s.Paused())
 	require.Equal(t, 1, log.count(`msg="paused: `), "said once")
 	require.Equal(t, 1, log.count(`msg=resumed`))
 }
