@@ -26,8 +26,8 @@
 //     handlers may. A member that stood still past the lease of its claim may
 //     finish a retry beside the next one's.
 //   - An act and its line in the audit log are two records: the line is written
-//     first. The log is bounded by Config.Retention, and the newest 10,000 lines
-//     are in memory.
+//     first. The log is bounded by Config.Retention, and the newest 10,000 lines,
+//     up to 32 MiB of them, are in memory and can be listed.
 //   - Import and Reassign while events of the same key arrive: which come first
 //     is not defined.
 //

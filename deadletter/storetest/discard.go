@@ -171,6 +171,12 @@ func testEditRequest(s *scene) {
 	refused = s.request(refused.ID)
 	require.Equal(s, deadletter.Refused, refused.State)
 	require.Equal(s, "line 3: no comma", refused.Error)
+	told := s.audit()
+	require.Equal(s, deadletter.ActionRefuse, told.Action)
+	require.Equal(s, refused.ID, told.Request)
+	require.Equal(s, list[0].ID, told.Letter)
+	require.Equal(s, ann.Who, told.Act.Who)
+	require.Contains(s, string(told.After), "line 3: no comma")
 }
 
 func testEditBusy(s *scene) {

@@ -120,6 +120,7 @@ func testFinish(s *scene) {
 		require.NoError(s, s.Store.Release(ctx, member, k, done, p))
 	}
 	drain(claimed[0])
+	require.Equal(s, deadletter.ActionRetry, s.audit().Action, "retries of single events are not in the audit log")
 	release(claimed[0], true, deadletter.Progress{KeysDone: 1, Applied: 2})
 	drain(claimed[1]) // its member dies before it says so
 	release(claimed[2], true, deadletter.Progress{KeysStopped: 1, Failed: 1})

@@ -1,6 +1,7 @@
 package line
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -84,6 +85,11 @@ type Holder struct {
 const (
 	keptRequests = 1000
 	keptEntries  = 10_000
+	keptBytes    = 32 << 20 // of entries
+	// A claim that nobody gave back says for so long that its key was begun
+	// because it was due; others are dropped sooner.
+	keptBegun = 30 * 24 * time.Hour
+	keptClaim = time.Hour
 )
 
 // Desk is what members do and are asked to do with the parked keys of a group.
@@ -93,6 +99,7 @@ type Desk struct {
 	requests []*request // oldest first
 	open     []*request // of them, those to retry that have keys left or are to be selected
 	audit    []deadletter.Entry
+	bytes    int // of audit
 	pruned   time.Time
 }
 
@@ -137,10 +144,18 @@ func (d *Desk) Apply(position int64, at time.Time, n Note) Granted {
 
 func (d *Desk) record(id int64, at time.Time, e deadletter.Entry) {
 	e.ID, e.At = id, at
-	if len(d.audit) >= 2*keptEntries {
-		d.audit = slices.Clone(d.audit[keptEntries:])
-	}
 	d.audit = append(d.audit, e)
+	d.bytes += weight(&e)
+	for len(d.audit) > keptEntries || d.bytes > keptBytes && len(d.audit) > 1 {
+		d.bytes -= weight(&d.audit[0])
+		d.audit[0] = deadletter.Entry{} // it shares an array with those that stay
+		d.audit = d.audit[1:]
+	}
+}
+
+// weight is what an entry holds of memory.
+func weight(e *deadletter.Entry) int {
+	return len(e.Before) + len(e.After) + len(e.Key) + len(e.Act.Who) + len(e.Act.Reason)
 }
 
 func (d *Desk) ask(id int64, at time.Time, q *Ask) Granted {
@@ -214,8 +229,11 @@ func (d *Desk) end(r *request, at time.Time, state deadletter.State) {
 // done with it: it gave it back before, or vanished.
 func (d *Desk) Unfinished(key int64, at time.Time) bool {
 	h, ok := d.holders[key]
-	return ok && !h.Act && h.Request == 0 && !at.Before(h.Until)
+	return ok && h.due() && !at.Before(h.Until)
 }
+
+// due: a member began with the key because it was due.
+func (h *Holder) due() bool { return h.begun || !h.Act && h.Request == 0 }
 
 // Held reports who has a key at a time of the log; not ok: nobody.
 func (d *Desk) Held(key int64, at time.Time) (h Holder, ok bool) {
@@ -239,12 +257,12 @@ func (d *Desk) claim(at time.Time, c *Claim) Granted {
 
 // prune drops the claims of members that vanished long ago, now and then.
 func (d *Desk) prune(at time.Time) {
-	if at.Sub(d.pruned) < time.Hour {
+	if at.Sub(d.pruned) < keptClaim {
 		return
 	}
 	d.pruned = at
 	for k, h := range d.holders {
-		if at.Sub(h.Until) > time.Hour {
+		if gone := at.Sub(h.Until); gone > keptBegun || gone > keptClaim && !h.due() {
 			delete(d.holders, k)
 		}
 	}
@@ -296,8 +314,14 @@ func (d *Desk) settle(id int64, at time.Time, s *Settle) Granted {
 	}
 	r.Error = s.Error
 	d.end(r, at, s.State)
-	if s.Act != nil {
-		d.record(id, at, deadletter.Entry{Act: *s.Act, Action: "end", Group: r.Group, Request: r.ID})
+	switch e := (deadletter.Entry{Act: r.Act, Group: r.Group, Letter: r.Letter, Request: r.ID}); {
+	case s.Act != nil:
+		e.Act, e.Action = *s.Act, deadletter.ActionEnd
+		d.record(id, at, e)
+	case s.State == deadletter.Refused:
+		e.Action = deadletter.ActionRefuse
+		e.After, _ = json.Marshal(map[string]any{"state": s.State, "error": s.Error}) //nolint:errchkjson // strings
+		d.record(id, at, e)
 	}
 	return Granted{OK: true}
 }

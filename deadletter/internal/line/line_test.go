@@ -1,9 +1,11 @@
 package line_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -237,4 +239,34 @@ func TestADeskForgetsOldRequestsAndEntriesButNoOpenOnes(t *testing.T) {
 	require.LessOrEqual(t, len(d.Audit("billing", 0, 1<<20)), 20_000)
 	require.Len(t, d.Requests("billing", true, 9), 1)
 	require.Empty(t, d.Requests("shipping", false, 9))
+}
+
+// I8: what people discard and edit stands in the log of acts, whole.
+func TestADeskBoundsTheBytesOfItsEntries(t *testing.T) {
+	d := line.NewDesk()
+	large := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
+	for i := range int64(100) {
+		d.Apply(i, epoch, line.Note{Audit: &deadletter.Entry{Group: "billing", Before: large}})
+	}
+	list := d.Audit("billing", 0, 1000)
+	require.Less(t, len(list), 40)
+	require.Greater(t, len(list), 20)
+	require.Equal(t, int64(100), list[0].ID, "the newest stay")
+}
+
+// A key that was begun because it was due waits for nobody, however long all
+// members are away.
+func TestADeskRemembersWhatWasBegunWhileNobodyWasThere(t *testing.T) {
+	d := line.NewDesk()
+	claim := func(position int64, at time.Time, keys ...int64) {
+		d.Apply(position, at, line.Note{Claim: &line.Claim{Member: "a", Keys: keys, Lease: 10 * time.Second}})
+	}
+	claim(0, epoch, 1, 2)
+	later := epoch.Add(72 * time.Hour)
+	claim(1, later, 3)
+	require.True(t, d.Unfinished(1, later))
+	require.True(t, d.Unfinished(2, later))
+	much := epoch.Add(60 * 24 * time.Hour)
+	claim(2, much, 3)
+	require.False(t, d.Unfinished(1, much))
 }

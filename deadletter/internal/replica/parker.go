@@ -49,10 +49,6 @@ func (s *Store) Record(ctx context.Context, a inbox.Admission) error {
 	if _, err := s.journal.Put(ctx, line.Change{Name: nameOf(&a)}); err != nil {
 		return fmt.Errorf("dead letters in %s: take out letter %d: %w", s.ID(), a.Letter, err)
 	}
-	// It has left, whatever becomes of the line in the log of acts.
-	_, _ = s.note(ctx, line.Note{Audit: &deadletter.Entry{
-		Action: "applied", Group: a.Handler.Group, Handler: a.Handler.Name, Key: a.Place.Key, Letter: a.Letter, EventID: a.EventID.String(),
-	}})
 	return nil
 }
 
