@@ -65,8 +65,9 @@ type UnknownTypes int
 const (
 	// Skip acknowledges them and counts them.
 	Skip UnknownTypes = iota
-	// Refuse holds them, so that nothing behind them under their key is
-	// applied before the type is known: a deployment with it goes on there.
+	// Refuse parks them for every handler, or holds them where one has no dead
+	// letters, so that nothing behind them under their key is applied before the
+	// type is known: where it is, they are retried.
 	Refuse
 )
 

@@ -16,8 +16,17 @@
 //     behind it, untried (I6). A message that cannot be decoded is parked under
 //     its raw key for every handler of its subscription, and holds it back for
 //     all of them (I7). It is logged once and counted.
+//   - An outage of what a handler depends on is told from events that fail by
+//     themselves (Config.Outage): its events wait, their partitions pause when
+//     they are full, and single ones are tried at growing intervals. None is
+//     parked for want of tries. It ends by itself with the first success. That
+//     it began and ended is logged once each; since when is in Warnings and in
+//     the metrics.
+//   - How many tries of a handler run at once may be bounded, by a number or by
+//     what its latency shows (handlers.Settings.Concurrency).
 //   - Parked events are retried when somebody asks (tidings dlq retry) or when
-//     they are due, by the same code as messages, in the order of their key.
+//     they are due, by the same code as messages, in the order of their key, and not
+//     while the group is paused.
 //   - A handler without an inbox has no dead letters: its event is held. It is not
 //     acknowledged, is logged once with all its coordinates, counted, and tried
 //     again slowly. With a subscriber that has lanes it holds its own key only.
