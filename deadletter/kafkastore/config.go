@@ -23,7 +23,7 @@ type Config struct {
 	// topic's, when it is made. At least an hour. Zero: 30 days.
 	Retention time.Duration
 	// MaxBytes bounds the parked events of all handlers, as every member has them
-	// in memory. Zero: 256 MiB.
+	// in memory: records, errors and stacks, and 1 KiB for each. Zero: 256 MiB.
 	MaxBytes int64
 	// Timeout bounds each wait for the brokers. Zero: 10 s.
 	Timeout time.Duration

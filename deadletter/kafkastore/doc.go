@@ -12,7 +12,8 @@
 //     replication and min.insync.replicas. A letter leaves by a tombstone after
 //     its effect, or by Discard with a reason.
 //   - Memory is bounded: every member holds all parked events of the group, up
-//     to Config.MaxBytes. Beyond that Park refuses (inbox.ErrFull).
+//     to Config.MaxBytes, errors and stacks and 1 KiB for each included. Beyond
+//     that Park refuses (inbox.ErrFull).
 //
 // What is not promised, other than by a store in a database:
 //

@@ -111,7 +111,8 @@ func encode(c *line.Change) (*kgo.Record, error) {
 	return r, nil
 }
 
-// decode reads what encode made.
+// decode reads what encode made. The letter shares no memory with the record,
+// whose bytes are part of all that was fetched with it.
 func decode(r *kgo.Record) (line.Change, error) {
 	c := line.Change{Name: string(r.Key)}
 	if r.Value == nil {
@@ -132,7 +133,7 @@ func decode(r *kgo.Record) (line.Change, error) {
 		Place:   inbox.Place{Topic: w.Topic, Partition: w.Partition, Offset: w.Offset, Key: w.Key},
 		EventID: w.EventID, Type: w.Type, Source: w.Source,
 		AggregateType: w.AggregateType, AggregateID: w.AggregateID, Sequence: w.Sequence,
-		Record: event.KafkaRecord{Key: w.Key, Value: r.Value}, Time: w.Time,
+		Record: event.KafkaRecord{Key: w.Key, Value: bytes.Clone(r.Value)}, Time: w.Time,
 		Failure: inbox.Failure{
 			Cause: w.Cause, Error: w.Error, Stack: w.Stack, Attempts: w.Attempts,
 			First: w.First, Last: w.Last, Due: w.Due,
@@ -147,7 +148,7 @@ func decode(r *kgo.Record) (line.Change, error) {
 	}
 	for _, h := range r.Headers[1:] {
 		if h.Key != writeHeader {
-			l.Record.Headers = append(l.Record.Headers, event.KafkaHeader{Key: h.Key, Value: h.Value})
+			l.Record.Headers = append(l.Record.Headers, event.KafkaHeader{Key: strings.Clone(h.Key), Value: bytes.Clone(h.Value)})
 		}
 	}
 	if o := w.Original; o != nil {

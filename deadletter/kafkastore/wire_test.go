@@ -1,6 +1,7 @@
 package kafkastore
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -62,6 +63,25 @@ func TestALetterIsReadAsItWasWritten(t *testing.T) {
 	got, err := decode(r)
 	require.NoError(t, err)
 	require.Equal(t, line.Change{Name: "gone"}, got)
+}
+
+// I8: a small letter must not keep the whole batch that it was read in.
+func TestALetterSharesNoMemoryWithWhatItWasReadFrom(t *testing.T) {
+	l := full()
+	r, err := encode(&line.Change{Name: line.Name(l.Handler, l.Place.Topic, l.Place.Key, l.EventID), Letter: l})
+	require.NoError(t, err)
+	r.Value = bytes.Clone(r.Value)
+	for i := range r.Headers {
+		r.Headers[i].Value = bytes.Clone(r.Headers[i].Value)
+	}
+	got, err := decode(r)
+	require.NoError(t, err)
+	for _, b := range [][]byte{r.Value, r.Headers[0].Value, r.Headers[1].Value, r.Headers[2].Value} {
+		for i := range b {
+			b[i] = '!'
+		}
+	}
+	require.Equal(t, l, got.Letter)
 }
 
 // Whatever is in the topic: it is refused, or written again as it was read.

@@ -145,16 +145,16 @@ func (d *Desk) Apply(position int64, at time.Time, n Note) Granted {
 func (d *Desk) record(id int64, at time.Time, e deadletter.Entry) {
 	e.ID, e.At = id, at
 	d.audit = append(d.audit, e)
-	d.bytes += weight(&e)
+	d.bytes += room(&e)
 	for len(d.audit) > keptEntries || d.bytes > keptBytes && len(d.audit) > 1 {
-		d.bytes -= weight(&d.audit[0])
+		d.bytes -= room(&d.audit[0])
 		d.audit[0] = deadletter.Entry{} // it shares an array with those that stay
 		d.audit = d.audit[1:]
 	}
 }
 
-// weight is what an entry holds of memory.
-func weight(e *deadletter.Entry) int {
+// room is what an entry holds of memory.
+func room(e *deadletter.Entry) int {
 	return len(e.Before) + len(e.After) + len(e.Key) + len(e.Act.Who) + len(e.Act.Reason)
 }
 

@@ -270,3 +270,22 @@ func TestADeskRemembersWhatWasBegunWhileNobodyWasThere(t *testing.T) {
 	claim(2, much, 3)
 	require.False(t, d.Unfinished(1, much))
 }
+
+// I8: what is said of a failure counts too, and nothing stays counted.
+func TestLinesCountTheMemoryOfAllThatALetterHas(t *testing.T) {
+	s := line.NewLines()
+	l := letter("a", "1")
+	l.Error, l.Stack = strings.Repeat("e", 1000), strings.Repeat("s", 10_000)
+	id, ok := s.Apply(0, epoch, line.Change{Name: nameOf(l), Letter: l})
+	require.True(t, ok)
+	require.Greater(t, s.Memory(), int64(11_000))
+	edited := *s.Letter(id)
+	edited.Record = record(strings.Repeat("v", 5000))
+	edited.Original = &event.KafkaRecord{Value: make([]byte, 7000)}
+	_, ok = s.Apply(1, epoch, line.Change{Name: nameOf(l), Letter: &edited})
+	require.True(t, ok)
+	require.Greater(t, s.Memory(), int64(23_000))
+	_, ok = s.Apply(2, epoch, line.Change{Name: nameOf(l)})
+	require.True(t, ok)
+	require.Zero(t, s.Memory())
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/parking"
 )
 
 // Lines are the parked events of a group. Letters in it are replaced, never
@@ -19,6 +20,7 @@ type Lines struct {
 	letters map[int64]*deadletter.Letter
 	names   map[string]int64 // of the letters, to their IDs
 	totals  map[inbox.Handler]*Total
+	memory  int64 // see Memory
 	stale   map[string]struct{}
 	gone    map[string]time.Time // names of letters that left, and when
 	left    []departure          // in that order
@@ -178,6 +180,7 @@ func (s *Lines) insert(c *Change, l *deadletter.Letter) {
 	at.Letters = slices.Insert(at.Letters, i, l)
 	s.letters[l.ID], s.names[c.Name] = l, l.ID
 	s.count(at, 1, Size(l))
+	s.memory += weight(l)
 }
 
 func (s *Lines) replace(l *deadletter.Letter) {
@@ -187,12 +190,14 @@ func (s *Lines) replace(l *deadletter.Letter) {
 	at.Letters[i] = l
 	s.letters[l.ID] = l
 	s.count(at, 0, Size(l)-Size(old))
+	s.memory += weight(l) - weight(old)
 }
 
 func (s *Lines) remove(id int64) {
 	l := s.letters[id]
 	at := s.lineOf(l)
 	s.count(at, -1, -Size(l))
+	s.memory -= weight(l)
 	delete(s.letters, id)
 	delete(s.names, letterName(l))
 	if i, _ := slices.BinarySearchFunc(at.Letters, id, byID); i == 0 {
@@ -301,10 +306,17 @@ func (s *Lines) Oldest(h inbox.Handler) time.Time {
 	return oldest
 }
 
-// Bytes is what all handlers have parked.
-func (s *Lines) Bytes() (n int64) {
-	for _, t := range s.totals {
-		n += t.Bytes
+// overhead is what a letter takes besides its record and what is said of it: its
+// fields, its name, its places in maps.
+const overhead = 1 << 10
+
+func weight(l *deadletter.Letter) int64 {
+	n := Size(l) + int64(len(l.Error)+len(l.Stack)) + overhead
+	if l.Original != nil {
+		n += parking.Size(*l.Original)
 	}
 	return n
 }
+
+// Memory is about what all letters take in memory.
+func (s *Lines) Memory() int64 { return s.memory }

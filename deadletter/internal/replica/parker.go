@@ -174,7 +174,7 @@ func (s *Store) full(lines *line.Lines, a *inbox.Admission, size int64) error {
 	case b.Bytes > 0 && t.Bytes+size > b.Bytes:
 		return full("%d bytes, of %d", t.Bytes, b.Bytes)
 	}
-	if all := lines.Bytes(); s.bytes > 0 && all+size > s.bytes {
+	if all := lines.Memory(); s.bytes > 0 && all+size > s.bytes {
 		return full("%d bytes in the memory of every member, of %d", all, s.bytes)
 	}
 	if b.Age > 0 {
