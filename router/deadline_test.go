@@ -80,6 +80,29 @@ func TestALongDelayDoesNotOutlastTheDeadline(t *testing.T) {
 	})
 }
 
+// A delay in its lane can take an event to its deadline: it is counted before.
+func TestADelayThatEndsAtTheDeadlineCountsTheEventAsNear(t *testing.T) {
+	for name, err := range map[string]error{"asked for": handlers.RetryAfter(50 * time.Second), "backoff": errDeclined} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBookkeeping(t)
+				h := b.charge("charge", func(context.Context, event.Of[placed]) error { return err }).
+					With(handlers.Settings{Deadline: 30 * time.Second, MinBackoff: 50 * time.Second, MaxBackoff: 50 * time.Second})
+				g := newRig(t, Config{}, h).start(t)
+				d := at(1, placedRecord(t))
+				require.False(t, g.sub.offer(d))
+				require.Equal(t, 30*time.Second, d.RetryIn)
+				require.InDelta(t, 1, g.near("charge"), 0)
+				time.Sleep(d.RetryIn)
+				require.True(t, g.sub.offer(d))
+				require.Equal(t, string(inbox.CauseDeadline), b.parked(t)[0].cause)
+				require.InDelta(t, 1, g.near("charge"), 0)
+				require.NoError(t, g.end())
+			})
+		})
+	}
+}
+
 // Where nothing can be parked, an event whose deadline passed is held, and not
 // applied late.
 func TestAPassedDeadlineHoldsWhereNothingCanBeParked(t *testing.T) {

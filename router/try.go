@@ -104,6 +104,7 @@ func (m *delivered) failed(st *tryState, a *attempt, answer inbox.Answer, err er
 			return m.park(st, a, &wish{why: why, err: err})
 		}
 		st.due = m.before(h, now.Add(delay))
+		m.foresee(st, h)
 	}
 	m.logFailure(st, a, why, err)
 	return false
@@ -122,6 +123,7 @@ func (m *delivered) later(st *tryState, a *attempt, now time.Time, err error) bo
 		return m.park(st, a, &wish{why: causeRetryAfter, err: err, due: due})
 	}
 	st.due = due
+	m.foresee(st, h)
 	m.stillHeld(st, h.name)
 	m.sub.router.log.Debug("handler asked to be tried later", append(a.attrs(), slog.Time("due", st.due))...)
 	return false
@@ -163,6 +165,13 @@ func (m *delivered) near(st *tryState, h *boundHandler) {
 	if !st.near {
 		st.near = true
 		h.met.near.Inc()
+	}
+}
+
+// foresee counts an event as near that is not tried again before its deadline.
+func (m *delivered) foresee(st *tryState, h *boundHandler) {
+	if h.deadline > 0 && !st.due.Before(m.deadline(h)) {
+		m.near(st, h)
 	}
 }
 
