@@ -32,9 +32,10 @@
 //   - Failure: an event that keeps failing, is rejected or comes late is parked in
 //     its handler's database, durably, with what follows it under its key, for
 //     that handler only; other keys go on. What cannot be read is parked for all
-//     handlers of its subscription. Parked events are retried in order. A handler
-//     without an inbox has no such place: there the event holds its key, in this
-//     process, and is tried again slowly. Nothing is dropped.
+//     handlers of its subscription. Parked events are retried in order. A plain
+//     handler without an inbox may park in Kafka, by a weaker promise (ParkIn); one
+//     without any such place holds the event and its key, in this process, and is
+//     tried again slowly. Nothing is dropped.
 //   - Memory is bounded at every stage, by count and by bytes; a slow stage slows
 //     the one before it.
 //   - Nothing runs behind the caller's back: Run blocks until its context ends and
@@ -67,6 +68,9 @@
 //     [github.com/tidings-bus/tidings/handlers]: from messages to typed handlers.
 //   - [github.com/tidings-bus/tidings/handlers/inbox]: the processed-ID table, with
 //     drivers pgxinbox and sqlinbox and a suite for further ones.
+//   - [github.com/tidings-bus/tidings/deadletter]: parked events and their retries,
+//     in the inbox's database (sqlstore) or in Kafka (kafkastore).
+//   - [github.com/tidings-bus/tidings/groups]: pausing and resuming consumer groups.
 //   - [github.com/tidings-bus/tidings/schema]: its tables, made and checked.
 //   - [github.com/tidings-bus/tidings/connection]: how to reach a cluster.
 //   - [github.com/tidings-bus/tidings/admin]: metrics, health and profiles.

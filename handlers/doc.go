@@ -28,5 +28,6 @@
 // What is given up is parked in the handler's database, with what follows it
 // under its key, and retried from there: see package deadletter. A delay of more
 // than MaxHold is parked too, and tried again when it is due. A plain handler has
-// such a place when it names one, by Remember.
+// such a place when it names one: by Remember, or in a group without a database by
+// ParkIn.
 package handlers
