@@ -54,9 +54,8 @@ func (s *subscription) feed(f kgo.FetchTopicPartition, entries []lanes.Entry[rec
 		return entries
 	}
 	s.mu.Lock()
-	p.epoch = epoch
 	if s.partitions[f.Partition] == p { // else the lanes may have taken nothing of it
-		p.ahead = before
+		p.epoch, p.ahead = epoch, before // one is not known without the other
 	}
 	s.mu.Unlock()
 	return entries
