@@ -1,0 +1,5 @@
+//go:build !race
+
+package pathmodel
+
+const raceDetector = false
