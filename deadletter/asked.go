@@ -1,17 +1,44 @@
 package deadletter
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+)
 
-type requestKey struct{}
+type askedKey struct{}
 
-// withRequest tells retries which request they are part of; 0: they are due.
-func withRequest(ctx context.Context, id int64) context.Context {
-	return context.WithValue(ctx, requestKey{}, id)
+// withAsked tells retries whether somebody asked for them.
+func withAsked(ctx context.Context, asked bool) context.Context {
+	return context.WithValue(ctx, askedKey{}, asked)
 }
 
 // Asked reports, to a Retrier, whether somebody asked for the retry whose context
-// this is. Otherwise it is due by itself, or behind one that was.
+// this is. Otherwise it is due by itself, or behind one that was, or the Schedule
+// wants it.
 func Asked(ctx context.Context) bool {
-	id, _ := ctx.Value(requestKey{}).(int64)
-	return id != 0
+	asked, _ := ctx.Value(askedKey{}).(bool)
+	return asked
+}
+
+// keptAskers bounds how many requests' askers are remembered.
+const keptAskers = 100
+
+// asked reports whether somebody made the request (0: none), and not the Schedule.
+func (r *Runner) asked(ctx context.Context, request int64) (bool, error) {
+	if request == 0 {
+		return false, nil
+	}
+	if asked, known := r.askers[request]; known {
+		return asked, nil
+	}
+	q, err := r.config.Store.Request(ctx, request)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return false, fmt.Errorf("ask who made request %d: %w", request, err)
+	}
+	if len(r.askers) >= keptAskers {
+		clear(r.askers)
+	}
+	r.askers[request] = err == nil && q.Act.Who != scheduled
+	return r.askers[request], nil
 }

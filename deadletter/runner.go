@@ -148,6 +148,7 @@ type Runner struct {
 	stop   chan struct{} // closed: start no further retry
 	wake   chan struct{} // a place became free while there was more to do
 	claims claims
+	askers map[int64]bool // of poll
 }
 
 // NewRunner returns a Runner that does nothing yet.
@@ -167,6 +168,7 @@ func NewRunner(c Config) (*Runner, error) {
 		stop:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 		claims:  claims{held: map[string]*claim{}},
+		askers:  map[int64]bool{},
 	}
 	for name := range c.Handlers {
 		r.names = append(r.names, name)
@@ -249,7 +251,13 @@ func (r *Runner) ask(ctx, working context.Context, keys *sync.WaitGroup) (more b
 		return false, fmt.Errorf("ask for keys to retry: %w", err)
 	}
 	for _, k := range found {
-		claimed, ok := r.claims.add(working, k, began.Add(r.config.Lease))
+		asked, failed := r.asked(ctx, k.Request)
+		if failed != nil {
+			err = failed
+			keys.Go(func() { r.release(working, k, false, Progress{}) })
+			continue
+		}
+		claimed, ok := r.claims.add(working, k, asked, began.Add(r.config.Lease))
 		if !ok {
 			// It was lost and is ours again, but its last retry has not returned:
 			// nobody may run beside it, and that one does not know of this claim.
@@ -265,5 +273,5 @@ func (r *Runner) ask(ctx, working context.Context, keys *sync.WaitGroup) (more b
 			}
 		})
 	}
-	return len(found) == free, nil
+	return len(found) == free, err
 }

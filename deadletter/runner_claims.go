@@ -37,14 +37,14 @@ func identity(k *Key) string {
 }
 
 // add begins the work on a key; not ok: an earlier claim of it still runs.
-func (c *claims) add(working context.Context, k Key, until time.Time) (_ *claim, ok bool) {
+func (c *claims) add(working context.Context, k Key, asked bool, until time.Time) (_ *claim, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, runs := c.held[identity(&k)]; runs {
 		return nil, false
 	}
 	claimed := &claim{Key: k}
-	claimed.ctx, claimed.cancel = context.WithCancelCause(withRequest(working, k.Request))
+	claimed.ctx, claimed.cancel = context.WithCancelCause(withAsked(working, asked))
 	claimed.expire = time.AfterFunc(time.Until(until), func() { claimed.cancel(errLost) })
 	c.held[identity(&k)] = claimed
 	return claimed, true

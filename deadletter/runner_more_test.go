@@ -177,6 +177,32 @@ func TestTheScheduleRetriesHeadsOfItsCausesABoundedNumberOfTimes(t *testing.T) {
 	})
 }
 
+// What the schedule retries, nobody asked for: a handler's deadline holds.
+func TestARetryKnowsWhetherSomebodyAskedForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		s.line("by-itself", "1", "2")
+		asked := map[string]bool{}
+		c := s.config("m1")
+		c.Schedule = deadletter.Schedule{Every: time.Minute}
+		c.Handlers[charge] = &retrier{shop: s, store: s.store(), before: func(ctx context.Context, l deadletter.Letter) (deadletter.Outcome, bool) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			asked[string(l.Place.Key)+"/"+string(l.Record.Value)] = deadletter.Asked(ctx)
+			return deadletter.Outcome{}, false
+		}}
+		_, stop := s.start(c)
+		time.Sleep(3 * time.Minute)
+		s.line("asked", "1")
+		s.ask(deadletter.Filter{}, 0)
+		time.Sleep(10 * time.Second)
+		s.park("due", "1", inbox.Failure{Cause: inbox.CauseLater, Due: time.Now()})
+		time.Sleep(10 * time.Second)
+		stop()
+		require.Equal(t, map[string]bool{"by-itself/1": false, "by-itself/2": false, "asked/1": true, "due/1": false}, asked)
+	})
+}
+
 func TestOrphansAreTheHandlersThatAreNoLongerThere(t *testing.T) {
 	s := newShop(t)
 	s.line("a", "1")
