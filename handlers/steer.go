@@ -19,7 +19,8 @@ type RetryAfterError struct {
 // d. It is not counted as a failed try. Up to MaxHold the key is held in its
 // lane; for longer, up to MaxRetryAfter, the event is parked with the time when
 // it is tried again, and what follows under its key goes behind it. Where a
-// handler has no dead letters, its lane holds the key all the while.
+// handler has no dead letters, its lane holds the key all the while. With a d of
+// 0 or less the handler's backoff says when.
 //
 //	return handlers.RetryAfter(10 * time.Second).Because(err)
 func RetryAfter(d time.Duration) *RetryAfterError {

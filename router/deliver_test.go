@@ -95,6 +95,27 @@ func TestRetryAfterIsNotATry(t *testing.T) {
 	})
 }
 
+// A handler that knows no delay (a header that was not there) does not spin.
+func TestRetryAfterNothingWaitsAsAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		h := onPlaced("a", &j, func(_ context.Context, n int) error {
+			if n <= 100 {
+				return handlers.RetryAfter(0)
+			}
+			return nil
+		})
+		g := newRig(t, Config{}, h).start(t)
+		began := time.Now()
+		d := at(1, placedRecord(t))
+		for !g.sub.offer(d) {
+			time.Sleep(d.RetryIn)
+		}
+		require.InDelta(t, 100*time.Second, time.Since(began), float64(20*time.Second))
+		require.NoError(t, g.end())
+	})
+}
+
 func TestDuplicateIsFinishedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal

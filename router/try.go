@@ -117,7 +117,12 @@ func (m *delivered) later(st *tryState, a *attempt, now time.Time, err error) bo
 	errors.As(err, &asked)
 	h := a.handler
 	st.failed(now, err)
-	due := m.before(h, now.Add(asked.After))
+	after := asked.After
+	if after == 0 {
+		st.waits++
+		after, _ = h.Delay(st.waits, 0)
+	}
+	due := m.before(h, now.Add(after))
 	patience := h.Patience()
 	if asked.After > handlers.MaxHold || patience > 0 && due.Sub(st.first) > patience {
 		return m.park(st, a, &wish{why: causeRetryAfter, err: err, due: due})
