@@ -54,7 +54,8 @@
 // With our router each message brings its Delivery: retries sleep in their lane.
 // Where the Unmarshaler is another one than Marshaler, the router gets what it
 // made of the message. A Batch handler gets its events one by one: package
-// subscriber gathers them.
+// subscriber gathers them. That a group is paused (package groups) is heeded by
+// package subscriber alone.
 //
 // # Marshaler
 //
