@@ -74,11 +74,16 @@ Start with 'tidings demo': it needs nothing but this binary.`,
 	root.PersistentFlags().StringVar(&s.file, "config", "", "YAML file with settings, each named as its flag (env TIDINGS_CONFIG)")
 	root.AddGroup(
 		&cobra.Group{ID: "events", Title: "Events:"},
+		&cobra.Group{ID: "operate", Title: "Operating:"},
 		&cobra.Group{ID: "setup", Title: "Setting up:"},
 		&cobra.Group{ID: "try", Title: "Trying it out:"},
 	)
 	for _, cmd := range []*cobra.Command{publishCommand(), tailCommand()} {
 		cmd.GroupID = "events"
+		root.AddCommand(cmd)
+	}
+	for _, cmd := range []*cobra.Command{dlqCommand()} {
+		cmd.GroupID = "operate"
 		root.AddCommand(cmd)
 	}
 	for _, cmd := range []*cobra.Command{topicsCommand(), migrateCommand(), healthCommand()} {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -43,8 +44,11 @@ func (k *kafkaFlags) register(cmd *cobra.Command) {
 
 // registerAs names the flag of the addresses.
 func (k *kafkaFlags) registerAs(cmd *cobra.Command, flag string, brokers []string, usage string) {
+	k.registerOn(cmd.Flags(), flag, brokers, usage)
+}
+
+func (k *kafkaFlags) registerOn(f *pflag.FlagSet, flag string, brokers []string, usage string) {
 	k.flag = "--" + flag
-	f := cmd.Flags()
 	f.StringSliceVar(&k.brokers, flag, brokers, usage)
 	f.StringVar(&k.clientID, "client-id", "tidings-cli", "name in the brokers' logs and quotas")
 	f.BoolVar(&k.tls, "tls", false, "encrypt the connections")

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -45,7 +46,7 @@ func TestEveryCommandHasHelpWithAnExampleThatParses(t *testing.T) {
 func parseExample(t *testing.T, cmd *cobra.Command, line string) {
 	t.Helper()
 	for part := range strings.SplitSeq(line, "|") {
-		words := strings.Fields(part)
+		words := shellFields(part)
 		require.Equal(t, "tidings", words[0], line)
 		found, rest, err := cli.Root().Find(words[1:])
 		require.NoError(t, err, line)
@@ -55,6 +56,15 @@ func parseExample(t *testing.T, cmd *cobra.Command, line string) {
 			require.Equal(t, cmd.CommandPath(), found.CommandPath(), line)
 		}
 	}
+}
+
+// shellFields are the words of a line, of which some are in double quotes.
+func shellFields(line string) []string {
+	words := regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(line, -1)
+	for i := range words {
+		words[i] = strings.Trim(words[i], `"`)
+	}
+	return words
 }
 
 // TestExamplesRun runs, as they stand, the examples that need no more than a
@@ -87,7 +97,7 @@ func TestExamplesRun(t *testing.T) {
 
 func TestTheRootShowsEveryCommand(t *testing.T) {
 	out := ok(t, "")
-	for _, name := range []string{"publish", "tail", "topics", "migrate", "health", "demo", "broker", "version", "completion", "exit-codes", "configuration"} {
+	for _, name := range []string{"publish", "tail", "dlq", "topics", "migrate", "health", "demo", "broker", "version", "completion", "exit-codes", "configuration"} {
 		require.Contains(t, out, " "+name+" ", name)
 	}
 	require.NotContains(t, ok(t, "", "demo", "--help"), "\n  service ", "the demo's own processes are hidden")

@@ -73,12 +73,26 @@ func (s *settings) load(cmd *cobra.Command) error {
 		}
 		// Changed is how commands tell a given value from a default.
 		f.Changed = true
+		fromElsewhere(f)
 	})
 	if len(errs) > 0 {
 		return usageError{errors.Join(errs...)}
 	}
 	return nil
 }
+
+const elsewhere = "tidings.elsewhere"
+
+// fromElsewhere notes that a flag's value is from the environment or the file.
+func fromElsewhere(f *pflag.Flag) {
+	if f.Annotations == nil {
+		f.Annotations = map[string][]string{}
+	}
+	f.Annotations[elsewhere] = []string{"yes"}
+}
+
+// onCommandLine tells whether a flag was given there.
+func onCommandLine(f *pflag.Flag) bool { return f.Changed && f.Annotations[elsewhere] == nil }
 
 func value(v *viper.Viper, f *pflag.Flag) string {
 	if f.Value.Type() != "stringSlice" {

@@ -113,12 +113,17 @@ func (t *tail) start(now time.Time) (time.Time, error) {
 	case t.since == "":
 		return now, nil
 	}
-	if d, err := time.ParseDuration(t.since); err == nil && d >= 0 {
+	return moment("--since", t.since, now)
+}
+
+// moment reads a time, or how long ago one was, from a flag.
+func moment(flag, text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	at, err := time.Parse(time.RFC3339, t.since)
+	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return now, fmt.Errorf("--since %q is neither a duration such as 10m nor a time such as %s", t.since, now.UTC().Format(time.RFC3339))
+		return now, fmt.Errorf("%s %q is neither a duration such as 10m nor a time such as %s", flag, text, now.UTC().Format(time.RFC3339))
 	}
 	return at, nil
 }
