@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	// page is how many letters of a key are read at once.
-	page = 20
+	// page is how many letters of a key are read at once, and pageBytes about how
+	// large they are together, if there are several.
+	page      = 20
+	pageBytes = 1 << 20
 	// The bounds of the time before an event that was not tried is tried again.
 	minNotTried = 50 * time.Millisecond
 	maxNotTried = time.Minute
@@ -37,7 +39,7 @@ func (r *Runner) drain(c *claim, p *Progress) (done bool) {
 	for failed, passed := 0, int64(0); r.goesOn(c); {
 		// From the head each time: what was applied has left, and what arrived
 		// meanwhile is behind it.
-		letters, err := r.config.Store.Letters(c.ctx, c.ID, 0, page)
+		letters, err := r.config.Store.Letters(c.ctx, c.ID, 0, pageOf(&c.Key))
 		if c.ctx.Err() != nil {
 			return false
 		}
@@ -67,6 +69,14 @@ func (r *Runner) drain(c *claim, p *Progress) (done bool) {
 		}
 	}
 	return false
+}
+
+// pageOf is how many letters of the key to read at once, by their mean size.
+func pageOf(k *Key) int {
+	if k.Events < 1 || k.Bytes < 1 {
+		return page
+	}
+	return int(min(max(1, pageBytes/max(1, k.Bytes/k.Events)), page))
 }
 
 // batch retries letters one after the other, and returns the last verdict and

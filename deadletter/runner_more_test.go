@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,6 +175,38 @@ func TestTheScheduleRetriesHeadsOfItsCausesABoundedNumberOfTimes(t *testing.T) {
 		audit, err := s.store().Audit(t.Context(), group, 0, 100)
 		require.NoError(t, err)
 		require.Equal(t, "schedule", audit[0].Act.Who)
+	})
+}
+
+// pagedStore notes how many letters were asked for at once.
+type pagedStore struct {
+	deadletter.Store
+
+	most atomic.Int64
+}
+
+func (s *pagedStore) Letters(ctx context.Context, key, after int64, limit int) ([]deadletter.Letter, error) {
+	s.most.Store(max(s.most.Load(), int64(limit)))
+	return s.Store.Letters(ctx, key, after, limit)
+}
+
+// I8: keys of large events are read a few events at a time.
+func TestALargeKeyIsReadAFewEventsAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for size, most := range map[int]int64{100: 20, 100 << 10: 10, 3 << 20: 1} {
+			s := newShop(t)
+			large := strings.Repeat("x", size)
+			s.line("a", large, large, large)
+			c := s.config("m1")
+			store := &pagedStore{Store: c.Store}
+			c.Store = store
+			_, stop := s.start(c)
+			s.ask(deadletter.Filter{}, 0)
+			time.Sleep(10 * time.Second)
+			stop()
+			require.Len(t, s.effects(), 3)
+			require.Equal(t, most, store.most.Load(), "of %d bytes each", size)
+		}
 	})
 }
 
