@@ -51,6 +51,8 @@
 //	TestDropInPassesWatermillsOwnSuite                                    180 s
 //	TestASuccessorHandsOutOnlyWhatItsKilledPredecessorHadNotFinished       90 s
 //	TestRebalancesRepeatNothingAndPauseShortly                            180 s
+//	TestNothingPassesAParkedKeyInManyRebalances                           180 s
+//	TestAGroupWithoutADatabaseParksInKafkaAndLosesNothing                 180 s
 //	TestTheAuditSeesEveryKindOfFault                                       30 s
 //	TestEverySuiteHasABudget                                                5 s
 package integration

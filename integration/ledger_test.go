@@ -49,13 +49,14 @@ func plan(prefix string, s shape) []planned {
 			typ = closed
 		}
 		for key := range s.keys {
-			events = append(events, planned{
-				ID: uuid.Must(uuid.NewV7()), Type: typ,
-				Aggregate: fmt.Sprintf("%s%d", prefix, key), Sequence: int64(sequence),
-			})
+			events = append(events, newPlanned(fmt.Sprintf("%s%d", prefix, key), typ, int64(sequence)))
 		}
 	}
 	return events
+}
+
+func newPlanned(aggregate, typ string, sequence int64) planned {
+	return planned{ID: uuid.Must(uuid.NewV7()), Type: typ, Aggregate: aggregate, Sequence: sequence}
 }
 
 // event makes the event to publish.

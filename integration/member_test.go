@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -52,6 +54,12 @@ type member struct {
 	Instance string
 	// Port opens the admin port, on a free port.
 	Port bool
+	// Lease is how long a parked key is left to a member that died while it
+	// retried it. Zero: the router's default.
+	Lease time.Duration
+	// Probes is the longest time between two probes in an outage. Zero: the
+	// router's default.
+	Probes time.Duration
 
 	// Set by the scene.
 	Brokers  []string
@@ -63,6 +71,7 @@ type member struct {
 	logger *slog.Logger
 
 	metrics prometheus.Registerer
+	router  *atomic.Pointer[router.Router] // of run, once it is made
 }
 
 // handlerSpec is one handler.
@@ -80,6 +89,10 @@ type handlerSpec struct {
 	Tries int
 	// Batch, above 0, makes it a handler of batches of so many events.
 	Batch int
+	// Timeout of a try. Zero: its default.
+	Timeout time.Duration
+	// Trouble that some of the events meet.
+	Trouble trouble
 }
 
 // every is the handlers of a service that cares for all types, two of them for
@@ -99,6 +112,7 @@ var errOnPurpose = errors.New("failed on purpose")
 // run handles events until ctx ends.
 func (m *member) run(ctx context.Context) error {
 	lenient = m.Lenient
+	m.router = &atomic.Pointer[router.Router]{}
 	catalog, err := newCatalog()
 	if err != nil {
 		return err
@@ -135,10 +149,12 @@ func (m *member) run(ctx context.Context) error {
 	}
 	r, err := router.New(router.Config{
 		Group: m.Group, Catalog: catalog, Logger: m.logger, SlowRetry: m.SlowRetry, Metrics: m.metrics,
+		Outage: router.Outage{Longest: m.Probes}, DeadLetters: router.DeadLetters{Lease: m.Lease}, Member: m.retries(),
 	})
 	if err != nil {
 		return err
 	}
+	m.router.Store(r)
 	// Notes of failures are written while a handler holds a connection: from the
 	// same pool, handlers could wait for each other.
 	notes, err := pgxpool.New(ctx, m.Postgres)
@@ -164,12 +180,28 @@ func (m *member) run(ctx context.Context) error {
 	return sub.Close()
 }
 
+// retries is the name under which it retries parked events, when it has one.
+func (m *member) retries() string {
+	if m.Name == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s-%d", m.Name, os.Getpid())
+}
+
 // openPort opens the admin port, if it is asked for; the caller closes it.
 func (m *member) openPort() (func(), error) {
 	if !m.Port {
 		return func() {}, nil
 	}
-	port, err := admin.New(admin.Config{Addr: "127.0.0.1:0", Logger: m.logger})
+	port, err := admin.New(admin.Config{Addr: "127.0.0.1:0", Logger: m.logger, Checks: []admin.Check{{
+		Name: "router",
+		Warnings: func(ctx context.Context) []string {
+			if r := m.router.Load(); r != nil {
+				return r.Warnings(ctx)
+			}
+			return nil
+		},
+	}}})
 	if err != nil {
 		return nil, err
 	}
@@ -257,11 +289,14 @@ func inTx[T any](e effects, h handlerSpec, box *pgxinbox.Inbox) handlers.Handler
 				return err
 			}
 		}
+		if err := e.meet(ctx, tx, &h, ev.Event); err != nil {
+			return err
+		}
 		if fails[ev.ID()] || handlers.Attempt(ctx) <= failures(h, ev.ID()) {
 			return errors.Join(errOnPurpose, e.fail(ctx, h.Name, ev.ID()))
 		}
 		return nil
-	}).With(handlers.Settings{Tries: h.Tries, MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond})
+	}).With(handlers.Settings{Tries: h.Tries, Timeout: h.Timeout, MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond})
 }
 
 // write is the effect: it reads what its predecessors left and adds to it.

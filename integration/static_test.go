@@ -3,12 +3,8 @@ package integration
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -311,33 +307,10 @@ func (g *staticGroup) look(name string) sight {
 	}
 }
 
-var portOpen = regexp.MustCompile(`msg="admin port is open" addr=(\S+)`)
-
-// metric is the sum over a member's series of that name which have the label.
-func (g *staticGroup) metric(name, series string, label ...string) (sum float64) {
+// metric is that of the member, see scene.metric.
+func (g *staticGroup) metric(name, series string, label ...string) float64 {
 	g.t.Helper()
-	at := portOpen.FindStringSubmatch(g.processes[name].log.String())
-	require.NotNil(g.t, at, "%s must have opened its admin port", name)
-	request, err := http.NewRequestWithContext(g.ctx, http.MethodGet, "http://"+at[1]+"/metrics", nil)
-	require.NoError(g.t, err)
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(g.t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	require.NoError(g.t, err)
-	require.Contains(g.t, string(text), "\n# TYPE "+series+" ")
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, series+"{") ||
-			slices.ContainsFunc(label, func(l string) bool { return !strings.Contains(line, l) }) {
-			continue
-		}
-		fields := strings.Fields(line)
-		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-		require.NoError(g.t, err, line)
-		sum += value
-	}
-	return sum
+	return g.scene.metric(g.processes[name], series, label...)
 }
 
 // sharedAggregates counts those which more than one member has handled.

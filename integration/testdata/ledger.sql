@@ -30,3 +30,6 @@ CREATE INDEX ON effect (member);
 
 -- Every try that failed on purpose, written outside of the handler's transaction.
 CREATE TABLE failure (grp text NOT NULL, handler text NOT NULL, event_id uuid NOT NULL, member text NOT NULL);
+
+-- With a row in it, what was poison to the handlers is none any more.
+CREATE TABLE cured (at timestamptz NOT NULL DEFAULT clock_timestamp());
