@@ -82,7 +82,7 @@ Start with 'tidings demo': it needs nothing but this binary.`,
 		cmd.GroupID = "events"
 		root.AddCommand(cmd)
 	}
-	for _, cmd := range []*cobra.Command{dlqCommand()} {
+	for _, cmd := range []*cobra.Command{dlqCommand(), groupsCommand()} {
 		cmd.GroupID = "operate"
 		root.AddCommand(cmd)
 	}

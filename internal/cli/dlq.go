@@ -49,7 +49,8 @@ is in the audit log.`,
 	f.StringVar(&d.sqlite, "sqlite", "", "path of the handlers' SQLite database")
 	f.StringVar(&d.group, "group", "", "consumer group (default: the only one of the database)")
 	d.kafka.registerOn(f, "brokers", nil, "bootstrap brokers, host:port, of a group that parks in Kafka")
-	cmd.AddCommand(d.listCommand(), d.showCommand(), d.retryCommand(), d.discardCommand())
+	cmd.AddCommand(d.listCommand(), d.showCommand(), d.retryCommand(), d.editCommand(), d.discardCommand(), d.exportCommand(), d.importCommand(),
+		d.reassignCommand(), d.requestsCommand(), d.auditCommand())
 	return cmd
 }
 
