@@ -95,6 +95,7 @@ type Detector struct {
 	strict  time.Time // until then, a single success prevents an outage
 	probing bool
 	asked   uint64        // the key of the last probe
+	begun   time.Time     // when that began
 	due     time.Time     // of the next probe
 	pause   time.Duration // before the one after
 }
@@ -137,8 +138,9 @@ func (d *Detector) Ask(key uint64, now time.Time) (wait time.Duration, ok bool) 
 	if d.state.Since.IsZero() {
 		return 0, true
 	}
-	if !d.probing && !now.Before(d.due) && (key != d.asked || now.Sub(d.due) > d.config.Patience) {
-		d.probing, d.asked = true, key
+	hangs := d.probing && now.Sub(d.begun) > 2*d.config.Longest // the next one need not wait for it
+	if (!d.probing || hangs) && !now.Before(d.due) && (key != d.asked || now.Sub(d.due) > d.config.Patience) {
+		d.probing, d.asked, d.begun = true, key, now
 		return 0, true
 	}
 	wait = d.config.Patience

@@ -249,3 +249,22 @@ func TestADatabaseThatAnsweredSinceIsNotAway(t *testing.T) {
 		tell(t, d, 100+key, 1, outage.Answered, now.Add(time.Millisecond))
 	}
 }
+
+// A handler may hang for ever in what is away: the others do not wait for it.
+func TestAProbeThatDoesNotReturnGivesItsTurnAway(t *testing.T) {
+	d := outage.New(outage.Config{})
+	breakDown(t, d, start)
+	now := start.Add(time.Second)
+	_, ok := d.Ask(20, now)
+	require.True(t, ok)
+	_, ok = d.Ask(21, now.Add(59*time.Second))
+	require.False(t, ok)
+	_, ok = d.Ask(21, now.Add(61*time.Second))
+	require.True(t, ok)
+	_, ok = d.Ask(22, now.Add(61*time.Second))
+	require.False(t, ok)
+	d.Tell(20, 1, outage.Failure, errDown, now.Add(62*time.Second))
+	require.Zero(t, d.State().Probes, "its turn was over")
+	_, ended := d.Tell(21, 1, outage.Success, nil, now.Add(63*time.Second))
+	require.True(t, ended)
+}

@@ -7,7 +7,8 @@
 //     the handler's database admits none of several. An event that fails again
 //     and again is one event: a few poisonous keys never make an outage, however
 //     often they are tried.
-//   - During an outage Ask lets single probes through, one at a time, at growing
+//   - During an outage Ask lets single probes through, one at a time (one that
+//     does not return is not waited for beyond two of the longest intervals), at growing
 //     intervals, and gives the turn to another key when one is there: a poisonous
 //     key cannot keep an outage alive.
 //   - Any success ends it; that the database answers without the handler, as it
