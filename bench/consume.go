@@ -170,12 +170,13 @@ func prepareSQL(ctx context.Context, e *env) (sides, error) {
 func consumeOurs(ctx context.Context, brokers []string, topic string, limits subscriber.Limits, c *count, d time.Duration,
 	handle func(context.Context, event.Of[placed]) error,
 ) error {
+	return consumeWith(ctx, brokers, topic, limits, c, d, handlers.On("count", handle))
+}
+
+func consumeWith(ctx context.Context, brokers []string, topic string, limits subscriber.Limits, c *count, d time.Duration, h handlers.Handler) error {
 	quiet := slog.New(slog.DiscardHandler)
-	catalog, err := event.NewCatalog(event.CatalogConfig{Source: "/bench"})
+	catalog, err := newCatalog()
 	if err != nil {
-		return err
-	}
-	if err := event.Register[placed](catalog, eventType, 1); err != nil {
 		return err
 	}
 	group := testenv.Name("ours")
@@ -190,11 +191,7 @@ func consumeOurs(ctx context.Context, brokers []string, topic string, limits sub
 	if err != nil {
 		return err
 	}
-	err = r.Subscribe(router.Subscription{
-		Topic: topic, Subscriber: sub,
-		Handlers: []handlers.Handler{handlers.On("count", handle)},
-	})
-	if err != nil {
+	if err := r.Subscribe(router.Subscription{Topic: topic, Subscriber: sub, Handlers: []handlers.Handler{h}}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -17,6 +17,7 @@ import (
 type env struct {
 	kafka    *testenv.Broker
 	postgres *testenv.Server
+	peers    string // where the Java peers were built
 }
 
 func (e *env) logf(format string, args ...any) {
@@ -60,6 +61,9 @@ func (e *env) close() error {
 	}
 	if e.postgres != nil {
 		errs = append(errs, e.postgres.Remove(ctx))
+	}
+	if e.peers != "" {
+		errs = append(errs, os.RemoveAll(e.peers))
 	}
 	return errors.Join(errs...)
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/pprof"
@@ -23,10 +25,23 @@ var measures = []measure{
 	consume0ms,
 	consumeSQL,
 	lanesDropIn10ms,
+	lanesPC0ms,
+	lanesPC1ms,
+	lanesPC10ms,
+	routerOverhead,
+	inboxEffect,
+	inboxBatch,
+	parkedOthers,
+	dlqList,
+	rebalance,
 }
 
 func main() {
-	if err := run(); err != nil {
+	begin := run
+	if spec := os.Getenv(memberEnv); spec != "" {
+		begin = func() error { return runMember(spec) }
+	}
+	if err := begin(); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -51,7 +66,10 @@ func run() (err error) {
 	}
 	if *list {
 		for _, m := range chosen {
-			_, _ = fmt.Fprintf(os.Stdout, "%-14s %s\n", m.name, m.what)
+			_, _ = fmt.Fprintf(os.Stdout, "%-17s %s\n", m.name, m.what)
+			for _, p := range m.parts {
+				_, _ = fmt.Fprintf(os.Stdout, "  %-25s %s\n", p.name, p.what)
+			}
 		}
 		return nil
 	}
@@ -75,10 +93,14 @@ func run() (err error) {
 	var results []result
 	for _, m := range chosen {
 		r, err := m.run(ctx, e, *side, *rounds, time.Duration(*seconds)*time.Second)
+		if errors.Is(err, errLeftOut) {
+			e.logf("%v", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		results = append(results, r)
+		results = append(results, r...)
 	}
 	if *side != "" {
 		return nil // half a comparison is no result
@@ -99,7 +121,7 @@ func choose(only string) ([]measure, error) {
 	}
 	var chosen []measure
 	for name := range strings.SplitSeq(only, ",") {
-		i := slices.IndexFunc(measures, func(m measure) bool { return m.name == strings.TrimSpace(name) })
+		i := slices.IndexFunc(measures, func(m measure) bool { return m.goes(strings.TrimSpace(name)) })
 		if i < 0 {
 			var known []string
 			for _, m := range measures {
@@ -114,20 +136,48 @@ func choose(only string) ([]measure, error) {
 
 func table(results []result) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "measure\tours\tpeer\tunit\tratio\tgoal\tholds\t")
+	_, _ = fmt.Fprintln(w, "measure\tours\tpeer\tunit\tby\tfigure\tspread\tgoal\tholds\t")
 	for _, r := range results {
-		holds := "yes"
+		holds, peer, kind := "yes", fmt.Sprintf("%.4g", r.Peer), string(r.By)
 		if !r.Holds {
 			holds = "NO"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%s\t%.3g\t%.3g\t%s\t\n", r.Measure, r.Ours, r.Peer, r.Unit, r.Ratio, r.Goal, holds)
+		switch r.By {
+		case byRatio:
+			kind = "ratio"
+		case alone:
+			peer = "-"
+		case byDifference:
+		}
+		least, most := r.spread()
+		_, _ = fmt.Fprintf(w, "%s\t%.4g\t%s\t%s\t%s\t%.3g\t%.3g-%.3g\t%.3g\t%s\t\n", r.Measure, r.Ours, peer, r.Unit, kind, r.Ratio, least, most, r.Goal, holds)
 	}
 	_ = w.Flush()
 }
 
+// write puts the results into the file. What it has of measures that were not
+// taken now stays.
 func write(path string, results []result) error {
-	b, err := json.MarshalIndent(results, "", "  ")
-	if err != nil {
+	var kept []result
+	b, err := os.ReadFile(path) //nolint:gosec // the caller names the file
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		if err := json.Unmarshal(b, &kept); err != nil {
+			return fmt.Errorf("read the earlier results in %s (move it away to begin anew): %w", path, err)
+		}
+	}
+	for _, r := range results {
+		i := slices.IndexFunc(kept, func(k result) bool { return k.Measure == r.Measure })
+		if i < 0 {
+			kept = append(kept, r)
+			continue
+		}
+		kept[i] = r
+	}
+	if b, err = json.MarshalIndent(kept, "", "  "); err != nil {
 		return err
 	}
 	return os.WriteFile(path, append(b, '\n'), 0o600)
