@@ -205,7 +205,7 @@ func (e *dlqEdit) patcher(cmd *cobra.Command) (edit, error) {
 	}, nil
 }
 
-// complete checks what each operation of a patch must have.
+// complete checks what the library leaves to the application of a patch.
 func complete(patch jsonpatch.Patch) error {
 	if len(patch) == 0 {
 		return errors.New("it has no operations")
@@ -217,19 +217,6 @@ func complete(patch jsonpatch.Patch) error {
 		}
 		if path != "" && !strings.HasPrefix(path, "/") {
 			return fmt.Errorf("operation %d: path %q does not begin with /", i+1, path)
-		}
-		switch kind := op.Kind(); kind {
-		case "add", "replace", "test":
-			if op["value"] == nil {
-				return fmt.Errorf("operation %d (%s %s) has no value", i+1, kind, path)
-			}
-		case "move", "copy":
-			if _, err := op.From(); err != nil {
-				return fmt.Errorf("operation %d (%s %s) has no from", i+1, kind, path)
-			}
-		case "remove":
-		default:
-			return fmt.Errorf("operation %d is %q; use add, remove, replace, move, copy or test", i+1, kind)
 		}
 	}
 	return nil

@@ -19,10 +19,11 @@ const (
 	followEvery = 200 * time.Millisecond
 	// tellEvery is how often progress is told where lines are not rewritten.
 	tellEvery = 5 * time.Second
-	// answerWithin is how long members have before somebody is told that none
-	// has answered. They look every second.
-	answerWithin = 10 * time.Second
 )
+
+// answerWithin is how long members have before somebody is told that none has
+// answered. They look every second.
+var answerWithin = 10 * time.Second
 
 // requestJSON is a request in JSON.
 type requestJSON struct {
@@ -82,7 +83,7 @@ func (k *desk) followed(cmd *cobra.Command, q deadletter.Request, noWait, asJSON
 	}
 	sayf(errs, "request %d: asked the members of group %s to retry %s\n", q.ID, k.group, counted(q.Keys, "key"))
 	if q.Busy > 0 {
-		sayf(errs, "%s more left to other open requests: see 'tidings dlq requests%s'\n", counted(q.Busy, "key"), k.flags)
+		sayf(errs, "%s left to other open requests: see 'tidings dlq requests%s'\n", counted(q.Busy, "more key"), k.flags)
 	}
 	return k.follow(cmd, q, asJSON)
 }

@@ -163,10 +163,10 @@ func (r *dlqRetry) preview(ctx context.Context, out io.Writer, k *desk, f deadle
 	}
 	sayf(out, "would retry %s with %s; asked for nothing\n", counted(keys, "key"), counted(events, "event"))
 	if busy > 0 {
-		sayf(out, "%s more %s part of another open request: see 'tidings dlq requests%s'\n", counted(busy, "key"), isAre(busy), k.flags)
+		sayf(out, "%s %s part of another open request: see 'tidings dlq requests%s'\n", counted(busy, "more key"), isAre(busy), k.flags)
 	}
 	if old > 0 {
-		sayf(out, "%s more %s of an earlier epoch of the handler, which no member retries: hand them on by 'tidings dlq reassign', or discard them\n", counted(old, "key"), isAre(old))
+		sayf(out, "%s %s of an earlier epoch of the handler, which no member retries: hand them on by 'tidings dlq reassign', or discard them\n", counted(old, "more key"), isAre(old))
 	}
 	return nil
 }

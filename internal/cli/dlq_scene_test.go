@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,8 +40,9 @@ type billing struct {
 	db      *sql.DB
 	box     *sqlinbox.Inbox
 
-	mu     sync.Mutex
-	broken map[string]bool // by order
+	mu      sync.Mutex
+	broken  map[string]bool // by order
+	members []*subscriber.Subscriber
 }
 
 func newBilling(t *testing.T) *billing {
@@ -95,6 +97,7 @@ func (b *billing) member(names ...string) (stop func()) {
 	log := slog.New(slog.DiscardHandler)
 	sub, err := subscriber.New(subscriber.Config{Connection: b.conn, Group: "billing", Logger: log})
 	require.NoError(b.t, err)
+	b.members = append(b.members, sub)
 	r, err := router.New(router.Config{Group: "billing", Catalog: b.catalog, Logger: log, DeadLetters: router.DeadLetters{Poll: 20 * time.Millisecond}})
 	require.NoError(b.t, err)
 	var all []handlers.Handler
@@ -199,3 +202,21 @@ func decode[T any](t *testing.T, text string) (v T) {
 }
 
 func id(n int64) string { return fmt.Sprint(n) }
+
+// toldText is what a command that runs has said so far.
+type toldText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *toldText) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *toldText) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}

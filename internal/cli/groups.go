@@ -69,7 +69,7 @@ func changeGroup(cmd *cobra.Command, kafka *kafkaFlags, a *actor, group string, 
 	}
 	return kafka.groups(cmd.Context(), func(ctx context.Context, conn connection.Config, known []string) error {
 		if pause && !force && !slices.Contains(known, group) {
-			return fmt.Errorf("group %q is not known to the brokers%s; to pause it before its first member comes, say --force", group, near.Suggest(group, known))
+			return fmt.Errorf("group %q is not known to the brokers (to pause it before its first member comes, say --force)%s", group, near.Suggest(group, known))
 		}
 		act, out := a.act(), cmd.OutOrStdout()
 		if pause {
