@@ -28,6 +28,7 @@ const (
 	roleMember   = "member"
 	roleProducer = "producer"
 	roleReader   = "reader"
+	roleLoner    = "loner"
 )
 
 // orphaned is the exit code of a process whose parent went away.
@@ -88,6 +89,12 @@ func act(ctx context.Context, role string, spec []byte) error {
 			return fmt.Errorf("read the reader's spec: %w", err)
 		}
 		return r.run(ctx)
+	case roleLoner:
+		var l loner
+		if err := json.Unmarshal(spec, &l); err != nil {
+			return fmt.Errorf("read the loner's spec: %w", err)
+		}
+		return l.run(ctx)
 	}
 	return errors.New("unknown role " + role)
 }
