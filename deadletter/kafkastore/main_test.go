@@ -12,16 +12,16 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"go.uber.org/goleak"
 
 	"github.com/tidings-bus/tidings/connection"
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/deadletter/kafkastore"
 	"github.com/tidings-bus/tidings/event"
 	"github.com/tidings-bus/tidings/handlers/inbox"
+	"github.com/tidings-bus/tidings/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 const (
 	group  = "billing"
