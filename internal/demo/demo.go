@@ -330,7 +330,7 @@ func (r *run) startServices(ctx context.Context) error {
 	}
 	r.screen.sayf("4 processes are ready: billing-1, billing-2, shipping-1, mail-1")
 	r.stores = map[string]store{}
-	for _, name := range []string{shop, billing, shipping} {
+	for _, name := range []string{shop, billing, shipping, mail} {
 		s, err := openStore(ctx, r.storeConfig(name))
 		if err != nil {
 			return err

@@ -3,6 +3,9 @@ package demo
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"github.com/google/uuid"
 )
 
 // collect reads the evidence: the journal, the topic, and each service's effects.
@@ -19,7 +22,11 @@ func (r *run) collect(ctx context.Context) (evidence, error) {
 	for _, s := range services {
 		se := serviceEvidence{Name: s.name, Types: s.types, Refused: r.statsOf(s.name).Refused, Killed: s.name == billing && r.faults.kills > 0}
 		if s.name == mail {
-			se.Effects, se.Explained = r.provider.effects(r.faults.restart)
+			noted, err := r.stores[mail].noted(ctx)
+			if err != nil {
+				return ev, fmt.Errorf("reading what mail noted as sent: %w", err)
+			}
+			se.Effects, se.Explained = r.provider.effects(r.faults.restart, noted)
 		} else if err := readEffects(ctx, r.stores[s.name], &se); err != nil {
 			return ev, err
 		}
@@ -41,6 +48,22 @@ func readJournal(ctx context.Context, q querier) ([]journalRow, error) {
 		return nil, fmt.Errorf("reading the journal: %w", err)
 	}
 	return rows, nil
+}
+
+// readNoted reads when events were noted as handled: rows of a UUID and a time in
+// milliseconds since 1970.
+func readNoted(ctx context.Context, q querier, query string) (map[string]time.Time, error) {
+	noted := map[string]time.Time{}
+	err := q.each(ctx, query, nil, func(scan func(...any) error) error {
+		var (
+			id uuid.UUID
+			ms int64
+		)
+		err := scan(&id, &ms)
+		noted[id.String()] = time.UnixMilli(ms)
+		return err
+	})
+	return noted, err
 }
 
 // readEffects reads a service's effects, in the order they happened, and its balances.

@@ -154,15 +154,15 @@ func plannedFailures(seed uint64, orderID string, sequence int64) int {
 // effects returns the requests that were taken, but for repeats that a restart of
 // the broker explains: it takes partitions from members, whose running handlers
 // are cut off, perhaps between the letter and the note that it was sent. It
-// explains repeats of letters that were first asked for while it lasted; of
-// others nothing does.
-func (p *provider) effects(restart span) (rows []effectRow, explained int) {
+// explains repeats of letters that were first asked for before its end and noted
+// after its begin; of others nothing does.
+func (p *provider) effects(restart span, noted map[string]time.Time) (rows []effectRow, explained int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	first := make(map[string]time.Time, len(p.letters))
 	for _, l := range p.letters {
 		at, again := first[l.EventID]
-		if again && restart.has(at) {
+		if again && at.Before(restart.until) && !noted[l.EventID].Before(restart.from) {
 			explained++
 			continue
 		}
@@ -176,8 +176,6 @@ func (p *provider) effects(restart span) (rows []effectRow, explained int) {
 
 // span is a time of trouble; the zero span is none.
 type span struct{ from, until time.Time }
-
-func (s span) has(t time.Time) bool { return !t.Before(s.from) && t.Before(s.until) }
 
 func (p *provider) counts() (sent, failed, repeated int) {
 	p.mu.Lock()

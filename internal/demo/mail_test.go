@@ -35,7 +35,7 @@ func TestTheProviderFailsAtMostTwiceAndSendsOnce(t *testing.T) {
 	require.Equal(t, 2, worst)
 	sent, failed, repeated := p.counts()
 	require.Equal(t, []int{200, failures, 200}, []int{sent, failed, repeated})
-	effects, _ := p.effects(span{})
+	effects, _ := p.effects(span{}, nil)
 	require.Len(t, effects, 400, "the repeats are noted too")
 }
 
@@ -60,15 +60,26 @@ func TestALetterThatIsAskedForAgainIsAMismatch(t *testing.T) {
 			continue // as planned
 		}
 		asked++
-		ev.Services[0].Effects, _ = p.effects(span{})
+		ev.Services[0].Effects, _ = p.effects(span{}, nil)
 		require.Equal(t, asked-1, audit(ev).Services[0].Doubled)
 	}
 	require.False(t, audit(ev).OK())
 
-	effects, explained := p.effects(span{time.Now().Add(-time.Minute), time.Now()})
-	require.Len(t, effects, 1, "first asked for while the broker was restarted")
-	require.Equal(t, 1, explained)
-	effects, explained = p.effects(span{time.Now(), time.Now().Add(time.Minute)})
-	require.Len(t, effects, 2, "first asked for before")
-	require.Zero(t, explained)
+	now := time.Now()
+	for _, c := range []struct {
+		why       string
+		restart   span
+		noted     time.Time
+		explained int
+	}{
+		{"asked for and noted while the broker was restarted", span{now.Add(-time.Minute), now}, now.Add(-time.Second), 1},
+		{"asked for before and noted after", span{now, now.Add(time.Minute)}, now.Add(time.Hour), 1},
+		{"noted before: a repeat has no excuse", span{now, now.Add(time.Minute)}, now.Add(-time.Second), 0},
+		{"asked for after", span{now.Add(-2 * time.Minute), now.Add(-time.Minute)}, now, 0},
+		{"no restart", span{}, now, 0},
+	} {
+		effects, explained := p.effects(c.restart, map[string]time.Time{e.ID().String(): c.noted})
+		require.Equal(t, c.explained, explained, c.why)
+		require.Len(t, effects, 2-explained, c.why)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"time"
 
 	"github.com/tidings-bus/tidings/handlers"
 )
@@ -40,6 +41,8 @@ type store interface {
 	inTx(ctx context.Context, fn func(ctx context.Context, q querier) error) error
 	// handlers makes the handlers of a role, with the inbox of this database.
 	handlers(r role) ([]handlers.Handler, error)
+	// noted says when each event was recorded in the inbox.
+	noted(ctx context.Context) (map[string]time.Time, error)
 	close()
 }
 

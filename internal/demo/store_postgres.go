@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -61,6 +62,11 @@ func (s *postgresStore) handlers(r role) ([]handlers.Handler, error) {
 		return nil, err
 	}
 	return roleHandlers(r, box, box, func(tx pgx.Tx) querier { return pgQuerier{tx} }), nil
+}
+
+func (s *postgresStore) noted(ctx context.Context) (map[string]time.Time, error) {
+	return readNoted(ctx, s, `SELECT event_id::text, (extract(epoch FROM applied_at) * 1000)::bigint FROM tidings.inbox
+		UNION ALL SELECT event_id::text, (extract(epoch FROM applied_at) * 1000)::bigint FROM tidings.inbox_other`)
 }
 
 func (s *postgresStore) close() { s.pool.Close() }

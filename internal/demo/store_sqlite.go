@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/gofrs/flock"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -90,6 +91,10 @@ func (s *sqliteStore) handlers(r role) ([]handlers.Handler, error) {
 		return nil, err
 	}
 	return roleHandlers(r, box, box, func(tx *sql.Tx) querier { return sqlQuerier{tx} }), nil
+}
+
+func (s *sqliteStore) noted(ctx context.Context) (map[string]time.Time, error) {
+	return readNoted(ctx, s, `SELECT event_id, applied_at FROM tidings_inbox`)
 }
 
 func (s *sqliteStore) close() { _ = s.db.Close() }
