@@ -89,7 +89,7 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "docs/decisions/*.md"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	for _, file := range []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "docs/migrating-from-watermill-kafka.md"} {
+	for _, file := range []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "docs/dead-letters.md", "docs/migrating-from-watermill-kafka.md"} {
 		files = append(files, filepath.Join(root, file))
 	}
 	for _, file := range files {
