@@ -52,6 +52,7 @@
 //	TestASuccessorHandsOutOnlyWhatItsKilledPredecessorHadNotFinished       90 s
 //	TestRebalancesRepeatNothingAndPauseShortly                            180 s
 //	TestNothingPassesAParkedKeyInManyRebalances                           180 s
+//	TestADatabaseThatIsAwayParksNothingAndWorkGoesOnByItself              180 s
 //	TestEditsAndDiscardsAreCarriedOutWhileMembersRunAndAudited            120 s
 //	TestAGroupWithoutADatabaseParksInKafkaAndLosesNothing                 180 s
 //	TestTheAuditSeesEveryKindOfFault                                       30 s
