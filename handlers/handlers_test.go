@@ -155,6 +155,27 @@ func TestI4PlainHandlersRowFollowsTheEffect(t *testing.T) {
 	require.Equal(t, 2, ran)
 }
 
+// I4: an effect that happened is recorded, though its attempt was cut off with
+// its partition meanwhile.
+func TestAnEffectIsRecordedWhenItsAttemptWasCutOff(t *testing.T) {
+	_, box := database(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	sent := 0
+	b := bind(t, handlers.On("mail", func(context.Context, event.Of[orderPaid]) error {
+		sent++
+		cancel()
+		return nil
+	}).Remember(box))
+	c := call(t, 1)
+	answer, err := b.Handle(ctx, c)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Fresh, answer)
+	answer, err = b.Handle(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Duplicate, answer)
+	require.Equal(t, 1, sent)
+}
+
 func TestAnEffectThatCouldNotBeRecordedIsSaidToRepeat(t *testing.T) {
 	db, box := database(t)
 	b := bind(t, handlers.On("mail", func(ctx context.Context, _ event.Of[orderPaid]) error {

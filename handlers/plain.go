@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tidings-bus/tidings/deadletter"
 	"github.com/tidings-bus/tidings/event"
@@ -139,10 +140,26 @@ func (h *boundRemembering[T]) Handle(ctx context.Context, c Call) (inbox.Answer,
 	if answer, err = h.boundPlain.Handle(ctx, c); err != nil {
 		return answer, err
 	}
-	if err := h.box.Record(ctx, a); err != nil {
+	if err := h.record(ctx, a); err != nil {
 		return 0, &UnrecordedError{Handler: h.name, Err: err}
 	}
 	return inbox.Fresh, nil
+}
+
+// recordGrace is how long the row of an effect that happened may take when the
+// attempt has been cut off meanwhile.
+const recordGrace = 3 * time.Second
+
+// record writes the row of an effect that happened. It is tried once more without
+// ctx when that has ended: otherwise whoever has the event next repeats the effect.
+func (h *boundRemembering[T]) record(ctx context.Context, a inbox.Admission) error {
+	err := h.box.Record(ctx, a)
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordGrace)
+	defer cancel()
+	return h.box.Record(ctx, a)
 }
 
 // look asks whether the event may be handed out. An event whose key has parked
