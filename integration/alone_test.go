@@ -171,7 +171,7 @@ func (s *scene) awaitLines(l *loner, n int) {
 	s.await(fmt.Sprintf("%d effects are in the ledger", n), func(ctx context.Context) (bool, string, error) {
 		ends, err := s.admin.ListEndOffsets(ctx, l.Ledger)
 		o, _ := ends.Lookup(l.Ledger, 0)
-		return err == nil && o.Offset >= int64(n), fmt.Sprintf("%d", o.Offset), err
+		return err == nil && o.Offset >= int64(n), fmt.Sprintf("%d effects", o.Offset), err
 	})
 }
 

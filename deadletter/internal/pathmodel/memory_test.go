@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/tidings-bus/tidings/deadletter"
@@ -40,11 +41,7 @@ func (b *memory) applied() map[fact]int {
 	w := b.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := map[fact]int{}
-	for f, times := range w.effects {
-		n[f] = times
-	}
-	return n
+	return maps.Clone(w.effects)
 }
 
 func (b *memory) handler(m *member, name string, s handlers.Settings) handlers.Handler {
@@ -59,7 +56,7 @@ func (b *memory) handler(m *member, name string, s handlers.Settings) handlers.H
 			}
 			w.judge(fact{name, it}, func(o fact) bool { return w.effects[o] > 0 })
 			w.effects[fact{name, it}]++
-			w.note("%s: %s applies %v", m.name, name, it)
+			w.notef("%s: %s applies %v", m.name, name, it)
 			return nil
 		})
 	}).ParkIn(place{replica.New(j, b.log.State, group, 0)}).With(s)
@@ -120,16 +117,16 @@ func (j *journal) Put(ctx context.Context, changes ...line.Change) ([]replica.Ap
 	if repeats {
 		for i, c := range changes {
 			if c.Letter != nil {
-				j.member.world.log("%s puts %d: %s of %d/%d, due %v: %+v", j.member.name, c.Line, c.Letter.Cause, c.Letter.Place.Partition, c.Letter.Place.Offset, c.Letter.Due, applied[i])
+				j.member.world.logf("%s puts %d: %s of %d/%d, due %v: %+v", j.member.name, c.Line, c.Letter.Cause, c.Letter.Place.Partition, c.Letter.Place.Offset, c.Letter.Due, applied[i])
 			} else {
-				j.member.world.log("%s takes out %s: %+v", j.member.name, c.Name, applied[i])
+				j.member.world.logf("%s takes out %s: %+v", j.member.name, c.Name, applied[i])
 			}
 		}
 	}
 	if err == nil {
 		err = j.fault(ctx, true)
 		if err != nil {
-			j.member.world.log("%s is not answered: %v", j.member.name, err)
+			j.member.world.logf("%s is not answered: %v", j.member.name, err)
 		}
 	}
 	return applied, err

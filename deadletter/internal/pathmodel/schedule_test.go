@@ -43,7 +43,7 @@ func (w *world) tell(seed uint64) {
 const schedules = 3000
 
 // databaseSchedules is how many are played with a database, which takes longer.
-const databaseSchedules = 60
+const databaseSchedules = 50
 
 func TestI3I4I5I6AnyScheduleOfAGroupWithoutADatabaseAppliesEverythingInOrder(t *testing.T) {
 	told := play(t, schedules, func(w *world) base { return &memory{world: w, log: replica.NewMemory()} })
@@ -157,7 +157,7 @@ func (w *world) step() {
 		m.dead.Store(true)
 		w.mu.Unlock()
 		w.kills++
-		w.log("%s crashes", m.name)
+		w.logf("%s crashes", m.name)
 		w.told["killed"]++
 		w.bury(m)
 		if w.chance(2) {
@@ -168,7 +168,7 @@ func (w *world) step() {
 		m := w.some()
 		m.stop()
 		<-m.ended
-		w.log("%s has stopped", m.name)
+		w.logf("%s has stopped", m.name)
 		w.told["stopped"]++
 		w.bury(m)
 		w.assign()
@@ -179,7 +179,7 @@ func (w *world) step() {
 		w.owner[id].reader.drop(id)
 		w.owner[id] = nil
 		w.told["lost"]++
-		w.log("%d is lost", id)
+		w.logf("%d is lost", id)
 		w.assign()
 	case 5:
 		w.discardOne()
@@ -190,10 +190,10 @@ func (w *world) step() {
 	}
 }
 
-func (w *world) log(format string, args ...any) {
+func (w *world) logf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note(format, args...)
+	w.notef(format, args...)
 }
 
 func (w *world) some() *member { return w.members[w.random.IntN(len(w.members))] }
@@ -273,7 +273,7 @@ func (w *world) discard(l *deadletter.Letter) {
 	w.discarding = nil
 	if err == nil {
 		w.discarded[f] = true
-		w.note("%v is discarded for %s", it, f.handler)
+		w.notef("%v is discarded for %s", it, f.handler)
 		w.told["discarded"]++
 	}
 }

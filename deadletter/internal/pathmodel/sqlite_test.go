@@ -113,7 +113,7 @@ func (b *sqlite) handler(m *member, name string, s handlers.Settings) handlers.H
 			if m.isDead() {
 				return errDead
 			}
-			w.note("%s: %s applies %v", m.name, name, it)
+			w.notef("%s: %s applies %v", m.name, name, it)
 			w.judge(fact{name, it}, func(o fact) bool { return applied[o] > 0 })
 			return nil
 		})

@@ -100,8 +100,8 @@ type world struct {
 	history    []string // when a schedule is repeated
 }
 
-// note remembers what happened, for the log of a failure. The lock is held.
-func (w *world) note(format string, args ...any) {
+// notef remembers what happened, for the log of a failure. The lock is held.
+func (w *world) notef(format string, args ...any) {
 	if repeats {
 		w.history = append(w.history, time.Now().Format("04:05.000 ")+fmt.Sprintf(format, args...))
 	}
@@ -242,7 +242,7 @@ func (w *world) publish(n int) {
 	n = min(n, len(w.coming))
 	for _, it := range w.coming[:n] {
 		it.at = time.Now()
-		w.note("%v is published", it)
+		w.notef("%v is published", it)
 		w.logs[it.partition] = append(w.logs[it.partition], it)
 	}
 	w.coming = w.coming[n:]
@@ -273,7 +273,7 @@ func (w *world) begin(id int32) int64 {
 			it.reads++
 		}
 	}
-	w.note("%d begins at %d", id, w.committed[id])
+	w.notef("%d begins at %d", id, w.committed[id])
 	return w.committed[id]
 }
 
@@ -294,7 +294,7 @@ func (w *world) enter(m *member, handler string, it *item) outcome {
 		w.scripts[f] = w.scripts[f][1:]
 	}
 	o.takes /= w.pace
-	w.note("%s: %s tries %v: %+v", m.name, handler, it, o)
+	w.notef("%s: %s tries %v: %+v", m.name, handler, it, o)
 	return o
 }
 
@@ -338,7 +338,7 @@ func (w *world) commit(id int32, l *lanes.Partition[*delivery.Delivery]) {
 		w.t.Errorf("I5: the watermark of %d goes back from %d to %d", id, w.committed[id], at)
 	}
 	w.committed[id] = at
-	w.note("%d is committed to %d", id, at)
+	w.notef("%d is committed to %d", id, at)
 	for _, it := range w.logs[id] {
 		for _, h := range w.handlers {
 			if f := (fact{h, it}); it.offset < at && !it.foreign && applied[f] == 0 && !parked[f] && !w.discarded[f] {
