@@ -178,6 +178,33 @@ func TestTheScheduleRetriesHeadsOfItsCausesABoundedNumberOfTimes(t *testing.T) {
 	})
 }
 
+// A request of the schedule that names a handler that has gone since would stay
+// open, and keep the schedule from asking again.
+func TestTheScheduleEndsItsRequestsForHandlersThatAreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		s.line("a", "1") // has 5 attempts
+		s.fail("1")
+		gone := s.admission("b", "2")
+		gone.Handler.Name = "gone"
+		_, err := s.store().Park(t.Context(), gone, inbox.Failure{Cause: inbox.CauseError, Attempts: 5})
+		require.NoError(t, err)
+		old, err := s.store().Ask(t.Context(), deadletter.Request{
+			Group: group, Kind: deadletter.RequestRetry, Filter: deadletter.Filter{Group: group, Handlers: []string{s.keys()[0].Handler.Name, "gone"}},
+		}, deadletter.Act{Who: "schedule", Reason: "by a member of an older release"})
+		require.NoError(t, err)
+		c := s.config("m1")
+		c.Schedule = deadletter.Schedule{Every: 10 * time.Minute}
+		_, stop := s.start(c)
+		defer stop()
+		time.Sleep(time.Hour)
+		q, err := s.store().Request(t.Context(), old.ID)
+		require.NoError(t, err)
+		require.NotEqual(t, deadletter.Open, q.State)
+		require.Greater(t, s.tried(), 3, "the schedule goes on")
+	})
+}
+
 // pagedStore notes how many letters were asked for at once.
 type pagedStore struct {
 	deadletter.Store

@@ -77,6 +77,11 @@ func (r *Runner) schedule(ctx context.Context) {
 	}
 }
 
+// hasAll tells whether this member has all handlers named.
+func (r *Runner) hasAll(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(r.names, name) })
+}
+
 // askAgain records a request for the heads that the schedule wants, unless
 // another member has done so.
 func (r *Runner) askAgain(ctx context.Context) error {
@@ -87,7 +92,16 @@ func (r *Runner) askAgain(ctx context.Context) error {
 	}
 	now := time.Now()
 	for _, q := range recent {
-		if q.Act.Who == scheduled && (q.State == Open || now.Sub(q.Asked) < s.Every/2) {
+		if q.Act.Who != scheduled {
+			continue
+		}
+		if q.State == Open && !r.hasAll(q.Filter.Handlers) { // nobody would carry it out to its end
+			if err := c.Store.End(ctx, q.ID, Act{Who: scheduled, Reason: "it names a handler that is no longer in the group"}); err != nil && !errors.Is(err, ErrNotFound) {
+				return fmt.Errorf("end request %d of the schedule: %w", q.ID, err)
+			}
+			continue
+		}
+		if q.State == Open || now.Sub(q.Asked) < s.Every/2 {
 			return nil
 		}
 	}
