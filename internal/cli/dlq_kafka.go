@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -20,7 +19,7 @@ const parkedIn = "tidings.parked."
 
 // openKafka reads what a group has parked in Kafka. The topics must be there: a
 // mistyped name makes none.
-func (d *dlq) openKafka(ctx context.Context, cmd *cobra.Command) (*desk, error) {
+func (d *dlq) openKafka(ctx context.Context, cmd *cobra.Command) (*desk, error) { //nolint:contextcheck // the store runs as long as the desk is open, ctx ends when it is
 	client, conn, err := d.kafka.client(ctx)
 	if err != nil {
 		return nil, err
@@ -53,17 +52,21 @@ func (d *dlq) openKafka(ctx context.Context, cmd *cobra.Command) (*desk, error) 
 		return nil, usageError{err}
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(cmd.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- store.Run(running) }()
+	var failed error // when ended
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed = store.Run(running)
+	}()
 	k := &desk{Store: store.Letters(), group: group, place: place, flags: d.again(cmd), close: func() {
 		stop()
 		<-ended
 	}}
 	for {
 		select {
-		case err := <-ended:
+		case <-ended:
 			stop()
-			return nil, errors.Join(fmt.Errorf("reading what group %q has parked", group), err)
+			return nil, fmt.Errorf("reading what group %q has parked: %w", group, failed)
 		default:
 		}
 		if err = store.Ready(ctx); err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -151,17 +152,13 @@ func (k *desk) recent(ctx context.Context) string {
 	if err != nil || len(list) == 0 {
 		return ": there are none"
 	}
-	text := "; the newest are "
+	ids := make([]string, 0, len(list))
 	for i := range list {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprint(list[i].ID)
+		ids = append(ids, strconv.FormatInt(list[i].ID, 10))
 	}
-	return text
+	return "; the newest are " + strings.Join(ids, ", ")
 }
 
-// dlqAudit lists what was done.
 func (d *dlq) auditCommand() *cobra.Command {
 	var (
 		limit  int

@@ -5,9 +5,9 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -201,7 +201,7 @@ func decode[T any](t *testing.T, text string) (v T) {
 	return v
 }
 
-func id(n int64) string { return fmt.Sprint(n) }
+func id(n int64) string { return strconv.FormatInt(n, 10) }
 
 // toldText is what a command that runs has said so far.
 type toldText struct {

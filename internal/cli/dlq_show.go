@@ -20,6 +20,7 @@ import (
 // dlqShow shows a parked event, or the first one of a key.
 type dlqShow struct {
 	which
+
 	full   bool
 	behind int
 	json   bool
@@ -108,24 +109,8 @@ func (w *which) find(ctx context.Context, cmd *cobra.Command, k *desk, args []st
 	}
 	asKey := len(args) > 0 || onCommandLine(cmd.Flags().Lookup("key"))
 	if asKey {
-		key, err := parseKey(text)
-		if err != nil {
-			return nil, false, usageError{fmt.Errorf("key %q: %w", text, err)}
-		}
-		f.Keys = [][]byte{key}
-		keys, err := k.Keys(ctx, f, 0, deadletter.MaxPage)
-		if err != nil {
+		if list, err = k.first(ctx, f, text); err != nil {
 			return nil, false, err
-		}
-		for i := range keys {
-			l, err := k.Letter(ctx, keys[i].Head)
-			if errors.Is(err, deadletter.ErrNotFound) {
-				continue // it left meanwhile
-			}
-			if err != nil {
-				return nil, false, err
-			}
-			list = append(list, found{key: keys[i], letter: l})
 		}
 	}
 	id := w.id
@@ -146,13 +131,37 @@ func (w *which) find(ctx context.Context, cmd *cobra.Command, k *desk, args []st
 			return []found{one}, true, nil
 		}
 	}
-	if len(list) == 0 {
-		if w.handler != "" {
-			return nil, false, fmt.Errorf("nothing is parked under key %q for handler %q", text, w.handler)
-		}
-		return nil, false, k.noKey(ctx, text)
+	switch {
+	case len(list) > 0:
+		return list, false, nil
+	case w.handler != "":
+		return nil, false, fmt.Errorf("nothing is parked under key %q for handler %q", text, w.handler)
 	}
-	return list, false, nil
+	return nil, false, k.noKey(ctx, text)
+}
+
+// first are the first events of a key, as far as f selects them.
+func (k *desk) first(ctx context.Context, f deadletter.Filter, text string) (list []found, err error) {
+	key, err := parseKey(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("key %q: %w", text, err)}
+	}
+	f.Keys = [][]byte{key}
+	keys, err := k.Keys(ctx, f, 0, deadletter.MaxPage)
+	if err != nil {
+		return nil, err
+	}
+	for i := range keys {
+		l, err := k.Letter(ctx, keys[i].Head)
+		if errors.Is(err, deadletter.ErrNotFound) {
+			continue // it left meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, found{key: keys[i], letter: l})
+	}
+	return list, nil
 }
 
 // event returns a parked event of the group with its key. It wraps ErrNotFound.

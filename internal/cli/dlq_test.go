@@ -200,7 +200,9 @@ func TestARequestOutlivesItsAskerAndNamesItself(t *testing.T) {
 	require.Contains(t, b.dlqOK("show", "o-1"), "request   1, open: 0 of 1 key drained; 0 events applied, asked ")
 	preview := b.dlqOK("retry", "--all", "--dry-run")
 	require.Contains(t, preview, "would retry 0 keys with 0 events; asked for nothing\n1 more key is part of another open request: ")
-	require.Eventually(t, func() bool { return strings.Contains(told.String(), "no member of group billing has taken it up in 100ms: ") }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(told.String(), "no member of group billing has taken it up in 100ms: ")
+	}, 10*time.Second, 10*time.Millisecond)
 	cancel()
 	require.Equal(t, cli.ExitInterrupted, <-asked)
 	require.Contains(t, told.String(), "request 1 goes on: follow it by 'tidings dlq requests follow 1 --sqlite "+b.file+"', end it by 'tidings dlq requests end 1 ")
