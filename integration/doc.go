@@ -51,6 +51,7 @@
 //	TestDropInPassesWatermillsOwnSuite                                    180 s
 //	TestASuccessorHandsOutOnlyWhatItsKilledPredecessorHadNotFinished       90 s
 //	TestRebalancesRepeatNothingAndPauseShortly                            180 s
+//	TestWhateverFailsAndDiesParkedKeysAreDrainedInOrder                   300 s
 //	TestNothingPassesAParkedKeyInManyRebalances                           180 s
 //	TestADatabaseThatIsAwayParksNothingAndWorkGoesOnByItself              180 s
 //	TestEditsAndDiscardsAreCarriedOutWhileMembersRunAndAudited            120 s
