@@ -102,11 +102,12 @@ func (e *dlqEdit) run(cmd *cobra.Command, d *dlq, text string) error {
 		sayf(cmd.OutOrStdout(), "request %d: asked the members of group %s to edit event %d; follow it by: tidings dlq requests follow %d%s\n", q.ID, k.group, id, q.ID, k.flags)
 		return nil
 	}
-	if err := k.awaitEdit(cmd, q, e.json); err != nil {
+	err = k.awaitEdit(cmd, q, e.json)
+	if _, refused := errors.AsType[inputError](err); refused {
 		return keep.tell(err)
 	}
-	keep.remove()
-	return nil
+	keep.remove() // the request has it
+	return err
 }
 
 // awaitEdit waits for what a member answers.

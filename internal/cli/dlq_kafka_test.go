@@ -56,8 +56,7 @@ func TestWhatIsParkedInKafkaIsListedRetriedAndDiscarded(t *testing.T) {
 	b.pays("o-1", 1, 1, 2)
 	b.pays("o-2", 1, 1)
 	list := func(args ...string) (events int64) {
-		var keys struct{ Keys []parkedKey }
-		keys = decode[struct{ Keys []parkedKey }](t, ok(t, "", append([]string{"dlq", "list", "--by", "key", "--json", "--brokers", b.conn.Brokers[0], "--group", "mails"}, args...)...))
+		keys := decode[struct{ Keys []parkedKey }](t, ok(t, "", append([]string{"dlq", "list", "--by", "key", "--json", "--brokers", b.conn.Brokers[0], "--group", "mails"}, args...)...))
 		for _, k := range keys.Keys {
 			require.Equal(t, []string{"mail", "no mail server"}, []string{k.Handler, k.Error})
 			events += k.Events

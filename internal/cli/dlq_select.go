@@ -154,7 +154,7 @@ func keyText(key []byte) string {
 	switch {
 	case len(key) == 0:
 		return noKey
-	case !utf8.Valid(key) || strings.ContainsFunc(string(key), func(r rune) bool { return !unicode.IsPrint(r) }) || strings.HasPrefix(string(key), encoded):
+	case !utf8.Valid(key) || strings.ContainsFunc(string(key), func(r rune) bool { return !unicode.IsPrint(r) }) || strings.HasPrefix(string(key), encoded) || string(key) == noKey:
 		return encoded + base64.StdEncoding.EncodeToString(key)
 	}
 	return string(key)

@@ -336,8 +336,12 @@ func (s *dlqShow) print(out io.Writer, k *desk, o *found, q *deadletter.Request,
 		}
 	}
 	if o.key.Request == 0 {
-		sayf(out, "\nretry it:   tidings dlq retry --key %s --handler %s%s\ndiscard it: tidings dlq discard %d --reason ...%s\n",
-			shellWord(orEmptyWord(o.key.Key)), shellWord(l.Handler.Name), k.flags, l.ID, k.flags)
+		others := ""
+		if len(o.key.Key) == 0 {
+			others = "   (with all others that have no key)"
+		}
+		sayf(out, "\nretry it:   tidings dlq retry --key %s --handler %s%s%s\ndiscard it: tidings dlq discard %d --reason ...%s\n",
+			shellWord(orEmptyWord(o.key.Key)), shellWord(l.Handler.Name), k.flags, others, l.ID, k.flags)
 	}
 }
 
