@@ -42,8 +42,9 @@ func (w *world) tell(seed uint64) {
 // times as many, with the race detector or -short a tenth.
 const schedules = 3000
 
-// databaseSchedules is how many are played with a database, which takes longer.
-const databaseSchedules = 50
+// databaseSchedules is how many are played with a database, which takes longer,
+// and with the race detector a hundred times as long.
+const databaseSchedules = 40
 
 func TestI3I4I5I6AnyScheduleOfAGroupWithoutADatabaseAppliesEverythingInOrder(t *testing.T) {
 	told := play(t, schedules, func(w *world) base { return &memory{world: w, log: replica.NewMemory()} })
@@ -54,7 +55,7 @@ func TestI3I4I5I6AnyScheduleOfAGroupWithoutADatabaseAppliesEverythingInOrder(t *
 func requireTold(t *testing.T, told map[string]int, whats ...string) {
 	t.Helper()
 	for _, what := range whats {
-		if !repeats {
+		if !repeats && told["schedules"] >= 40 { // of few, some may see none
 			require.Greater(t, told[what], told["schedules"]/20, what)
 		}
 	}
