@@ -43,7 +43,7 @@ func (w *world) tell(seed uint64) {
 const schedules = 3000
 
 // databaseSchedules is how many are played with a database, which takes longer,
-// and with the race detector a hundred times as long.
+// and with the race detector some ten times as long again.
 const databaseSchedules = 40
 
 func TestI3I4I5I6AnyScheduleOfAGroupWithoutADatabaseAppliesEverythingInOrder(t *testing.T) {
