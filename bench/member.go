@@ -139,10 +139,10 @@ type process struct {
 	spawned time.Time
 	cmd     *exec.Cmd
 	stdin   io.Closer
-	wrong   *strings.Builder // what it wrote to standard error
-	done    chan struct{}    // closed when it has ended, and everything it noted is read
-	err     error            // how it ended; after done
-	asked   bool             // to end
+	wrong   *tail         // what it wrote to standard error
+	done    chan struct{} // closed when it has ended, and everything it noted is read
+	err     error         // how it ended; after done
+	asked   bool          // to end
 
 	mu    sync.Mutex
 	notes []noted
@@ -158,7 +158,7 @@ func (m member) start(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: m.Name, wrong: &strings.Builder{}, done: make(chan struct{})}
+	p := &process{name: m.Name, wrong: &tail{}, done: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, self) //nolint:gosec // this very program
 	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(spec))
 	p.cmd.Stderr = p.wrong
@@ -249,4 +249,29 @@ func (p *process) kill() error {
 	<-p.done
 	_ = p.stdin.Close()
 	return err
+}
+
+// tail keeps the end of what is written.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// Write implements io.Writer.
+func (t *tail) Write(b []byte) (int, error) {
+	const room = 4 << 10
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, b...)
+	if over := len(t.text) - room; over > 0 {
+		t.text = append(t.text[:0], t.text[over:]...)
+	}
+	return len(b), nil
+}
+
+// String is what was kept.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text)
 }

@@ -128,7 +128,7 @@ type parallel struct {
 	cmd   *exec.Cmd
 	asks  io.WriteCloser
 	says  *bufio.Reader
-	wrong *strings.Builder // what it wrote to standard error
+	wrong *tail // what it wrote to standard error
 }
 
 func startParallel(ctx context.Context, dir string, brokers []string, topic string, events int, pause time.Duration) (*parallel, error) {
@@ -137,7 +137,7 @@ func startParallel(ctx context.Context, dir string, brokers []string, topic stri
 	//nolint:gosec // the arguments are this program's own
 	cmd := exec.CommandContext(ctx, "java", "-cp", path, "peer.Peer",
 		strings.Join(brokers, ","), topic, strconv.Itoa(events), strconv.Itoa(slots), strconv.FormatInt(pause.Milliseconds(), 10))
-	p := &parallel{cmd: cmd, wrong: &strings.Builder{}}
+	p := &parallel{cmd: cmd, wrong: &tail{}}
 	cmd.Stderr = p.wrong
 	var err error
 	if p.asks, err = cmd.StdinPipe(); err != nil {

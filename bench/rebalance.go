@@ -54,13 +54,14 @@ type group struct {
 	db      *database
 	spec    member
 	members map[string]*process
+	load    *stream
 
 	pause time.Duration // the longest of graceful steps
 	first time.Duration // the slowest first message
 }
 
 func rebalanceRound(ctx context.Context, e *env, db *database) (_ []float64, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, rebalancePatience, fmt.Errorf("a round took longer than %v", rebalancePatience))
+	ctx, cancel := context.WithTimeoutCause(ctx, rebalancePatience, fmt.Errorf("a round took longer than %v: is the machine too slow, or too busy, for %d events/s?", rebalancePatience, rebalanceRate))
 	defer cancel()
 	topic, brokers, err := e.topic(ctx, "rebalance", rebalancePartitions)
 	if err != nil {
@@ -73,20 +74,20 @@ func rebalanceRound(ctx context.Context, e *env, db *database) (_ []float64, err
 		env: e, db: db, members: map[string]*process{},
 		spec: member{Group: testenv.Name("rebalance"), Brokers: brokers, Topic: topic, Postgres: db.url},
 	}
-	defer func() { err = join(err, g.end()) }()
+	g.load = &stream{brokers: brokers, topic: topic}
+	defer func() { err = join(err, g.end(ctx)) }()
 
-	load := &stream{brokers: brokers, topic: topic}
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- load.run(loading) }()
+	go func() { ended <- g.load.run(loading) }()
 
 	figures, err := g.steps(ctx)
 	stop()
 	if err := join(err, <-ended); err != nil {
 		return nil, err
 	}
-	if err := g.awaitEffects(ctx, load.wanted.Load()); err != nil {
+	if err := g.awaitEffects(ctx, g.load.wanted.Load()); err != nil {
 		return nil, err
 	}
 	var doubled float64
@@ -191,19 +192,25 @@ func (g *group) leaves(ctx context.Context, name string) error {
 	return nil
 }
 
-// settle waits until every partition is read on, two seconds after the step.
+// settle waits until every partition is read on, two seconds after the step, and
+// the group has caught up with the load: a backlog would be measured with the
+// next step. A machine that is too slow for the load ends in an error.
 func (g *group) settle(ctx context.Context, what string, from time.Time) error {
 	const calm = 2 * time.Second
-	return g.await(ctx, what, func() bool {
+	const behind = rebalanceRate / 2
+	return g.await(ctx, what+", and has caught up with the load", func() bool {
 		read := map[int]bool{}
+		missing := g.load.wanted.Load()
 		for _, p := range g.members {
-			for _, n := range p.noted("fresh") {
+			fresh := p.noted("fresh")
+			missing -= int64(len(fresh))
+			for _, n := range fresh {
 				if n.at.After(from.Add(calm)) {
 					read[n.partition] = true
 				}
 			}
 		}
-		return len(read) == rebalancePartitions
+		return len(read) == rebalancePartitions && missing < behind
 	})
 }
 
@@ -263,11 +270,15 @@ func (g *group) await(ctx context.Context, what string, reached func() bool) err
 	return nil
 }
 
-// end stops the members that are left.
-func (g *group) end() error {
+// end stops the members that are left. They die with ctx.
+func (g *group) end(ctx context.Context) error {
 	var failed error
 	for _, p := range g.members {
-		if !p.asked {
+		switch {
+		case p.asked:
+		case ctx.Err() != nil:
+			_ = p.kill() // it may be dead
+		default:
 			failed = join(failed, p.stop())
 		}
 	}
