@@ -95,13 +95,13 @@ func (s *scene) requireParkedOrApplied(group string) {
 					lag(l.sequence, 1, 0::bigint) OVER (PARTITION BY l.parked_key_id ORDER BY l.id) AS predecessor
 				FROM tidings.dead_letter l JOIN tidings.handler h ON h.id = l.handler_id WHERE h.grp = $1
 			), done AS (
-				SELECT handler, event_id, aggregate, sequence FROM effect WHERE grp = $1
+				SELECT handler, event_id, sequence FROM effect WHERE grp = $1
 			)
 			SELECT (SELECT count(*) FROM wanted LEFT JOIN letter USING (handler, event_id) LEFT JOIN done USING (handler, event_id)
 					WHERE letter.id IS NULL AND done.sequence IS NULL),
 				(SELECT count(*) FROM letter JOIN done USING (handler, event_id)),
 				(SELECT count(*) FROM letter l WHERE l.sequence < l.predecessor OR EXISTS
-					(SELECT FROM done d WHERE d.handler = l.handler AND d.aggregate = l.aggregate_id AND d.sequence > l.sequence))`,
+					(SELECT FROM effect d WHERE d.grp = $1 AND d.handler = l.handler AND d.aggregate = l.aggregate_id AND d.sequence > l.sequence))`,
 			group).Scan(&missing, &both, &disordered)
 		if err != nil {
 			return false, "", err
