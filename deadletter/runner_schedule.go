@@ -106,21 +106,9 @@ func (r *Runner) askAgain(ctx context.Context) error {
 		}
 	}
 	f := Filter{Group: c.Group, Handlers: r.names, Causes: s.Causes}
-	var ids []int64
-	for after := int64(0); len(ids) < scheduledKeys; {
-		keys, err := c.Store.Keys(ctx, f, after, scheduledKeys)
-		if err != nil {
-			return fmt.Errorf("list parked keys: %w", err)
-		}
-		if len(keys) == 0 {
-			break
-		}
-		for _, k := range keys {
-			after = k.ID
-			if k.Tries < s.Attempts && k.Request == 0 && k.Member == "" && k.Due.IsZero() && len(ids) < scheduledKeys {
-				ids = append(ids, k.ID)
-			}
-		}
+	ids, err := r.wanted(ctx, f)
+	if err != nil {
+		return err
 	}
 	if len(ids) == 0 {
 		return nil
@@ -132,4 +120,24 @@ func (r *Runner) askAgain(ctx context.Context) error {
 		return fmt.Errorf("record a request: %w", err)
 	}
 	return nil
+}
+
+// wanted lists the parked keys of f that the schedule retries now.
+func (r *Runner) wanted(ctx context.Context, f Filter) (ids []int64, err error) {
+	for after := int64(0); len(ids) < scheduledKeys; {
+		keys, err := r.config.Store.Keys(ctx, f, after, scheduledKeys)
+		if err != nil {
+			return nil, fmt.Errorf("list parked keys: %w", err)
+		}
+		if len(keys) == 0 {
+			break
+		}
+		for _, k := range keys {
+			after = k.ID
+			if k.Tries < r.config.Schedule.Attempts && k.Request == 0 && k.Member == "" && k.Due.IsZero() && len(ids) < scheduledKeys {
+				ids = append(ids, k.ID)
+			}
+		}
+	}
+	return ids, nil
 }
