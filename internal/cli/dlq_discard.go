@@ -108,17 +108,21 @@ func (c *dlqDiscard) run(cmd *cobra.Command, d *dlq, args []string) error {
 	return c.report(cmd, k, list[0], byID, what, gone)
 }
 
+// discardPage is how many events are read at once, whole.
+const discardPage = 50
+
 // keys discards all events of keys, as they are parked now, in order.
 func (c *dlqDiscard) keys(ctx context.Context, k *desk, list []found) (gone []int64, err error) {
 	for i := range list {
-		for {
-			letters, err := k.Letters(ctx, list[i].key.ID, 0, deadletter.MaxPage)
-			if errors.Is(err, deadletter.ErrNotFound) {
+		for left := list[i].key.Events; left > 0; { // what comes meanwhile stays
+			letters, err := k.Letters(ctx, list[i].key.ID, 0, int(min(left, discardPage)))
+			if errors.Is(err, deadletter.ErrNotFound) || err == nil && len(letters) == 0 {
 				break // all are gone
 			}
 			if err != nil {
 				return gone, err
 			}
+			left -= int64(len(letters))
 			for _, l := range letters {
 				switch err := k.Discard(ctx, l.ID, c.act()); {
 				case errors.Is(err, deadletter.ErrNotFound): // applied meanwhile

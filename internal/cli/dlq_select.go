@@ -31,7 +31,7 @@ type selection struct {
 
 func (s *selection) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringSliceVar(&s.keys, "key", nil, `only these keys (aggregate IDs); "" for events without one, base64:... for bytes that are no text`)
+	f.StringArrayVar(&s.keys, "key", nil, `only this key (an aggregate ID; may be repeated); "" for events without one, base64:... for bytes that are no text`)
 	f.StringSliceVar(&s.handlers, "handler", nil, "only of these handlers")
 	f.StringSliceVar(&s.topics, "topic", nil, "only of these topics")
 	f.StringSliceVar(&s.types, "type", nil, `only keys whose first event is of these types; "" for undecodable ones`)
