@@ -36,8 +36,12 @@ func TestNothingPassesAParkedKeyInManyRebalances(t *testing.T) {
 	flow := s.flow(group, random, size(200, 400), 300)
 	crew.awaitSettled(partitions)
 	s.awaitNewEffects(50)
-
 	store := s.letters()
+	s.await("a key is parked before the first turn", func(ctx context.Context) (bool, string, error) {
+		n, err := store.Count(ctx, deadletter.Filter{Group: group})
+		return err == nil && total(n).Keys > 0, "none is", err
+	})
+
 	var parked []int64 // keys, after each turn
 	for range turns {
 		what := "one leaves"
