@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-bus/tidings/internal/metric"
 )
 
 // refresh is how often the gauges are read from the store.
@@ -52,16 +54,9 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 	return m, errors.Join(register(reg, &m.retries), register(reg, &m.keys), register(reg, &m.events), register(reg, &m.age))
 }
 
-// register puts c into reg, or takes what an earlier Runner of the group left there.
+// register is metric.Register, and says who failed.
 func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
-	err := reg.Register(*c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if existing, ok := already.ExistingCollector.(C); ok {
-			*c = existing
-			return nil
-		}
-	}
-	if err != nil {
+	if err := metric.Register(reg, c); err != nil {
 		return fmt.Errorf("deadletter: registering metrics: %w", err)
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidings-bus/tidings/internal/metric"
 )
 
 // The labels that most metrics have.
@@ -128,17 +130,9 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 	)
 }
 
-// register puts c into reg, or takes what an earlier router of the same group
-// left there, so that a router that is made again counts on.
+// register is metric.Register, and says who failed.
 func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
-	err := reg.Register(*c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if existing, ok := already.ExistingCollector.(C); ok {
-			*c = existing
-			return nil
-		}
-	}
-	if err != nil {
+	if err := metric.Register(reg, c); err != nil {
 		return fmt.Errorf("router: registering metrics: %w", err)
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/tidings-bus/tidings/internal/metric"
 )
 
 // meters are the metrics of all subscribers with one registerer.
@@ -75,12 +77,7 @@ func register[C prometheus.Collector](r prometheus.Registerer, c C) (C, error) {
 	if r == nil {
 		return c, nil
 	}
-	err := r.Register(c)
-	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if existing, ok := there.ExistingCollector.(C); ok {
-			return existing, nil
-		}
-	}
+	err := metric.Register(r, &c)
 	return c, err
 }
 
